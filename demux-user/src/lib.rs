@@ -1,1 +1,6 @@
-//! placeholder
+//! The controller of demux: what the `demux` command does, as a library that never prints.
+
+pub mod bpf;
+pub mod error;
+
+pub use error::{Error, Result};

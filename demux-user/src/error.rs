@@ -1,0 +1,413 @@
+//! The one error type of the library: what failed, on which object, why, and what to do about it.
+//!
+//! An error carries four things. [`Display`](std::fmt::Display) is one line: operation, object, cause.
+//! [`Error::hint`] is what the user can do. [`Error::code`] is a stable word for programs that read the
+//! JSON output, and [`Error::exit_status`] is the status the command ends with.
+//!
+//! To add an error: add the variant with its line, then its row in [`Error::class`], then, where there is
+//! something to do about it, its hint.
+
+use std::{io, path::PathBuf};
+
+/// What every fallible function of the library returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation was not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // What the user wrote.
+    /// A value that cannot be understood, or that is out of range.
+    #[error("invalid {what} {value:?}: {reason}")]
+    InvalidArgument {
+        /// What the value was meant to be, such as `port`.
+        what: &'static str,
+        /// The value as written.
+        value: String,
+        /// Why it is refused.
+        reason: String,
+    },
+
+    // What is not there.
+    /// No instance in this network namespace.
+    #[error("demux is not loaded in this network namespace")]
+    NotLoaded,
+    /// No BPF file system, hence no instance.
+    #[error("demux is not loaded: no BPF file system is mounted at {}", .0.display())]
+    NoBpfFs(PathBuf),
+    /// No interface of that name or index in this network namespace.
+    #[error("no interface {0:?} in this network namespace")]
+    UnknownInterface(String),
+    /// The interface exists, but demux is not attached to it.
+    #[error("demux is not attached to {0}")]
+    NotAttached(String),
+    /// No network namespace of that name or path.
+    #[error("cannot enter the network namespace {selector:?}: {reason}")]
+    UnknownNamespace {
+        /// The name or path as written.
+        selector: String,
+        /// Why it cannot be one.
+        reason: String,
+    },
+    /// No binding of that name or pattern.
+    #[error("no binding {0:?}")]
+    BindingNotFound(String),
+    /// No map of that name.
+    #[error("no map {0:?}")]
+    MapNotFound(String),
+
+    // What is not allowed.
+    /// The caller lacks capabilities.
+    #[error("not permitted to {operation}: {} missing", .missing.join(" and "))]
+    MissingCapability {
+        /// What was to be done, such as `load programs`.
+        operation: String,
+        /// The names of the capabilities that are missing, such as `CAP_BPF`.
+        missing: Vec<&'static str>,
+    },
+
+    // What is in the way.
+    /// A binding or a socket already has the local endpoint.
+    #[error("cannot bind {pattern}: address in use by {holder}")]
+    AddressInUse {
+        /// The pattern that was refused.
+        pattern: String,
+        /// Who has it, such as `binding "web"`.
+        holder: String,
+    },
+    /// The name of a new binding is taken.
+    #[error("a binding named {0:?} exists already")]
+    NameTaken(String),
+    /// A pattern stands for several bindings.
+    #[error("{pattern:?} matches several bindings: {}", .names.join(", "))]
+    AmbiguousBinding {
+        /// What was given.
+        pattern: String,
+        /// The names of those that match.
+        names: Vec<String>,
+    },
+    /// The binding table has no room.
+    #[error("the binding table is full ({0} bindings)")]
+    BindingTableFull(u32),
+    /// Another XDP program is attached to the interface.
+    #[error(
+        "cannot attach to {interface}: XDP program {program} (id {program_id}, {mode}) is attached already"
+    )]
+    HookBusy {
+        /// Name of the interface.
+        interface: String,
+        /// Name of the program that holds the hook, `?` where it cannot be read.
+        program: String,
+        /// Its kernel id.
+        program_id: u32,
+        /// `native` or `generic`.
+        mode: &'static str,
+    },
+    /// The interface is loaded with other options.
+    #[error("{interface} is loaded with other options: {}", .differences.join(", "))]
+    OptionsDiffer {
+        /// Name of the interface.
+        interface: String,
+        /// One entry each, such as `default is pass, not drop`.
+        differences: Vec<String>,
+        /// The command that applies them.
+        remedy: String,
+    },
+    /// A default other than `pass` could cut off traffic that has no socket here.
+    #[error("a default of {default} on {interface} could drop wanted packets: {}", .risks.join("; "))]
+    UnsafeDefault {
+        /// The default that was asked for.
+        default: String,
+        /// Name of the interface.
+        interface: String,
+        /// What was found, one entry each.
+        risks: Vec<String>,
+    },
+    /// Another demux command holds the state.
+    #[error("another demux command is using {}{}", .path.display(), holders(.pids))]
+    Locked {
+        /// The directory that is locked.
+        path: PathBuf,
+        /// The processes that hold the lock, empty where they cannot be seen.
+        pids: Vec<u32>,
+    },
+    /// The pinned state was written by a demux with another layout.
+    #[error("the state in {} has layout {found}, this demux needs {expected}", .path.display())]
+    LayoutMismatch {
+        /// Directory of the instance.
+        path: PathBuf,
+        /// Layout version found.
+        found: String,
+        /// Layout version of this program.
+        expected: String,
+    },
+    /// The pinned state belongs to another network namespace or another boot.
+    #[error("the state in {} is stale: {reason}", .path.display())]
+    StaleState {
+        /// Directory of the instance.
+        path: PathBuf,
+        /// How it is known.
+        reason: String,
+    },
+    /// The BPF file system would vanish together with a private mount namespace.
+    #[error(
+        "the BPF file system at {} is private to this mount namespace: everything pinned there is lost when it ends",
+        .path.display()
+    )]
+    PrivateBpfFs {
+        /// The mount point.
+        path: PathBuf,
+        /// A `-N` argument that selects the present network namespace from outside.
+        namespace: Option<String>,
+    },
+
+    // What the kernel cannot do.
+    /// The kernel is older than the programs need.
+    #[error("Linux {found} is too old: demux needs {needed} or newer")]
+    KernelTooOld {
+        /// The release that runs.
+        found: String,
+        /// The oldest release that will do.
+        needed: String,
+    },
+    /// The kernel or the driver does not have a feature.
+    #[error("cannot {operation}: {reason}")]
+    Unsupported {
+        /// What was to be done.
+        operation: String,
+        /// What is missing.
+        reason: String,
+    },
+
+    // Whatever else the system answers.
+    /// The BPF file system can be neither found nor mounted.
+    #[error("cannot mount the BPF file system at {}: {reason}", .path.display())]
+    CannotMount {
+        /// The mount point.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A system call failed.
+    #[error("cannot {operation}: {}", describe(.source))]
+    Io {
+        /// What was to be done and to what, such as `open /sys/fs/bpf/demux`.
+        operation: String,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The system answered something that cannot be understood.
+    #[error("cannot {operation}: {reason}")]
+    Unexpected {
+        /// What was to be done and to what.
+        operation: String,
+        /// What was wrong with the answer.
+        reason: String,
+    },
+}
+
+/// The status a command ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Status {
+    Failed = 1,
+    Usage = 2,
+    NotFound = 3,
+    Permission = 4,
+    Conflict = 5,
+    Unsupported = 6,
+}
+
+impl Error {
+    /// An [`Error::Io`]: `operation` reads on after the word "cannot".
+    pub fn io(operation: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::Io {
+            operation: operation.into(),
+            source: source.into(),
+        }
+    }
+
+    /// An [`Error::InvalidArgument`].
+    pub fn invalid(
+        what: &'static str,
+        value: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::InvalidArgument {
+            what,
+            value: value.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// A stable snake_case word that names the kind of error, for programs.
+    pub fn code(&self) -> &'static str {
+        self.class().0
+    }
+
+    /// The exit status of a command that ends with this error: 1 failed, 2 usage, 3 not loaded or not
+    /// found, 4 permission, 5 conflict, 6 the kernel lacks a feature.
+    /// (7, "check, diff or doctor found something", is a result and not an error.)
+    pub fn exit_status(&self) -> u8 {
+        self.class().1 as u8
+    }
+
+    fn class(&self) -> (&'static str, Status) {
+        match self {
+            Self::InvalidArgument { .. } => ("invalid_argument", Status::Usage),
+
+            Self::NotLoaded | Self::NoBpfFs(_) => ("not_loaded", Status::NotFound),
+            Self::UnknownInterface(_) => ("unknown_interface", Status::NotFound),
+            Self::NotAttached(_) => ("not_attached", Status::NotFound),
+            Self::UnknownNamespace { .. } => ("unknown_namespace", Status::NotFound),
+            Self::BindingNotFound(_) => ("binding_not_found", Status::NotFound),
+            Self::MapNotFound(_) => ("map_not_found", Status::NotFound),
+
+            Self::MissingCapability { .. } => ("permission_denied", Status::Permission),
+
+            Self::AddressInUse { .. } => ("address_in_use", Status::Conflict),
+            Self::NameTaken(_) => ("name_taken", Status::Conflict),
+            Self::AmbiguousBinding { .. } => ("ambiguous_binding", Status::Conflict),
+            Self::BindingTableFull(_) => ("binding_table_full", Status::Failed),
+            Self::HookBusy { .. } => ("hook_busy", Status::Conflict),
+            Self::OptionsDiffer { .. } => ("options_differ", Status::Conflict),
+            Self::UnsafeDefault { .. } => ("unsafe_default", Status::Conflict),
+            Self::Locked { .. } => ("locked", Status::Conflict),
+            Self::LayoutMismatch { .. } => ("layout_mismatch", Status::Conflict),
+            Self::StaleState { .. } => ("stale_state", Status::Conflict),
+            Self::PrivateBpfFs { .. } => ("private_bpffs", Status::Conflict),
+
+            Self::KernelTooOld { .. } => ("kernel_too_old", Status::Unsupported),
+            Self::Unsupported { .. } => ("unsupported", Status::Unsupported),
+
+            Self::CannotMount { .. } => ("bpffs_unavailable", Status::Failed),
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => ("permission_denied", Status::Permission),
+                io::ErrorKind::Unsupported => ("unsupported", Status::Unsupported),
+                _ => ("io_error", Status::Failed),
+            },
+            Self::Unexpected { .. } => ("unexpected", Status::Failed),
+        }
+    }
+
+    /// What can be done about it, in one line, where something can be.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NotLoaded | Self::NoBpfFs(_) => "load it with: demux load IFACE".into(),
+            Self::UnknownInterface(_) => {
+                "list interfaces with: ip link; choose another namespace with -N".into()
+            }
+            Self::NotAttached(name) => format!("attach it with: demux load {name}"),
+            Self::UnknownNamespace { .. } => {
+                "give a name from: ip netns list, or a path such as /proc/PID/ns/net".into()
+            }
+            Self::BindingNotFound(_) => "list bindings with: demux bindings".into(),
+            Self::MapNotFound(_) => "list maps with: demux maps".into(),
+            Self::MissingCapability { .. } => "run it as root, or grant the capability".into(),
+            Self::AddressInUse { .. } => {
+                "see who has it with: demux bindings, ss -lntu; or share it with --reuse-port"
+                    .into()
+            }
+            Self::NameTaken(name) => format!("choose another name, or: demux unbind {name}"),
+            Self::AmbiguousBinding { .. } => "name one of them".into(),
+            Self::BindingTableFull(_) => "remove some with: demux unbind NAME".into(),
+            Self::HookBusy { interface, .. } => {
+                format!("see it with: bpftool net show dev {interface}; detach it first")
+            }
+            Self::OptionsDiffer { remedy, .. } => format!("apply them with: {remedy}"),
+            Self::UnsafeDefault { .. } => {
+                "keep the default at pass, or insist with --force (and --try SECONDS)".into()
+            }
+            Self::Locked { .. } => "try again when it has ended".into(),
+            Self::LayoutMismatch { .. } => {
+                "start over with: demux unload --all, then demux load IFACE".into()
+            }
+            Self::StaleState { .. } => "remove it with: demux clean".into(),
+            Self::PrivateBpfFs { namespace, .. } => match namespace {
+                Some(namespace) => {
+                    format!("instead of ip netns exec, run: demux -N {namespace} COMMAND")
+                }
+                None => "run demux outside with -N NAME|PATH instead".into(),
+            },
+            Self::KernelTooOld { needed, .. } => format!("boot Linux {needed} or newer"),
+            Self::CannotMount { path, .. } => format!(
+                "as root: mount -t bpf bpf {}; or choose another with --bpffs PATH",
+                path.display()
+            ),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run it as root, or as a member of the group demux to read".into()
+            }
+            Self::InvalidArgument { .. }
+            | Self::Unsupported { .. }
+            | Self::Io { .. }
+            | Self::Unexpected { .. } => return None,
+        })
+    }
+}
+
+fn holders(pids: &[u32]) -> String {
+    match pids {
+        [] => String::new(),
+        [pid] => format!(" (process {pid})"),
+        pids => {
+            let pids: Vec<_> = pids.iter().map(u32::to_string).collect();
+            format!(" (processes {})", pids.join(", "))
+        }
+    }
+}
+
+/// The system's words without the number that `io::Error` appends.
+fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(code) => text
+            .strip_suffix(&format!(" (os error {code})"))
+            .unwrap_or(&text)
+            .to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errno_decides_code_and_status_of_an_io_error() {
+        for (errno, code, status) in [
+            (libc::EPERM, "permission_denied", 4),
+            (libc::EACCES, "permission_denied", 4),
+            (libc::EOPNOTSUPP, "unsupported", 6),
+            (libc::EIO, "io_error", 1),
+        ] {
+            let error = Error::io("do it", io::Error::from_raw_os_error(errno));
+            assert_eq!((error.code(), error.exit_status()), (code, status));
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_line_without_the_number_of_the_errno() {
+        let error = Error::io("open /x", io::Error::from_raw_os_error(libc::EPERM));
+        assert_eq!(error.to_string(), "cannot open /x: Operation not permitted");
+    }
+
+    #[test]
+    fn holders_of_a_lock_are_named() {
+        let locked = |pids: &[u32]| {
+            Error::Locked {
+                path: "/a".into(),
+                pids: pids.to_vec(),
+            }
+            .to_string()
+        };
+        assert_eq!(locked(&[]), "another demux command is using /a");
+        assert_eq!(
+            locked(&[7]),
+            "another demux command is using /a (process 7)"
+        );
+        assert_eq!(
+            locked(&[7, 8]),
+            "another demux command is using /a (processes 7, 8)"
+        );
+    }
+}
