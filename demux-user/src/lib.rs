@@ -1,6 +1,8 @@
 //! The controller of demux: what the `demux` command does, as a library that never prints.
 
 pub mod bpf;
+pub mod bpffs;
 pub mod error;
+pub mod netns;
 
 pub use error::{Error, Result};
