@@ -4,5 +4,6 @@ pub mod bpf;
 pub mod bpffs;
 pub mod error;
 pub mod netns;
+pub mod state;
 
 pub use error::{Error, Result};

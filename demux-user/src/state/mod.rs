@@ -1,0 +1,142 @@
+//! The directory of pins that is an instance: opening, creating, locking and removing it.
+//!
+//! `<bpffs>/demux/<id>/` holds a pin per map under the map's name, `progs/` and `links/`.
+//! The id is the cookie of the network namespace in decimal.
+//! A command holds a lock (flock(2)) on that directory for as long as it uses it: shared to read,
+//! exclusive to write.
+//! What the maps mean, the META map included, is not known here.
+
+mod access;
+mod lock;
+mod new;
+mod paths;
+
+use std::{fs, io, path::Path, time::Duration};
+
+use self::lock::LockedDirectory;
+pub use self::{
+    lock::Lock,
+    new::{NewInstance, Opened, remove_leftovers},
+    paths::Paths,
+};
+use crate::{Error, Result, bpffs::BpfFs};
+
+/// How long a command waits for another one to end.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// An instance, locked for as long as the value lives.
+#[derive(Debug)]
+pub struct Instance {
+    id: u64,
+    paths: Paths,
+    lock: LockedDirectory,
+}
+
+impl Instance {
+    /// Opens the instance of the network namespace with cookie `id`, waiting up to 5 s for its lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotLoaded`] where there is none, [`Error::Locked`] where another command keeps it.
+    pub fn open(bpffs: &BpfFs, id: u64, lock: Lock) -> Result<Self> {
+        Self::open_within(bpffs, id, lock, WAIT)
+    }
+
+    /// As [`Instance::open`], waiting at most `wait`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Instance::open`].
+    pub fn open_within(bpffs: &BpfFs, id: u64, lock: Lock, wait: Duration) -> Result<Self> {
+        let paths = Paths::of_instance(bpffs, id);
+        let lock = LockedDirectory::open(paths.directory(), lock, wait)?.ok_or(Error::NotLoaded)?;
+        Ok(Self { id, paths, lock })
+    }
+
+    /// Opens the instance of the network namespace with cookie `id` to write, or begins a new one where
+    /// there is none. Of several commands that do so at once, one creates and the others then open.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] where another command keeps it or takes long to create it.
+    pub fn open_or_create(bpffs: &BpfFs, id: u64) -> Result<Opened> {
+        new::open_or_create(bpffs, id, WAIT)
+    }
+
+    /// The cookie of its network namespace.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Where its objects are pinned.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Whether it was opened to write.
+    pub fn is_exclusive(&self) -> bool {
+        self.lock.mode() == Lock::Exclusive
+    }
+
+    /// Lets members of the group demux read the object pinned at `path`, and its owner alone write it.
+    ///
+    /// # Errors
+    ///
+    /// Where the pin is absent or not ours.
+    pub fn share(&self, path: &Path) -> Result<()> {
+        access::share_file(path)
+    }
+
+    /// Removes every pin, links first: what is attached only through a pin is detached by it.
+    ///
+    /// # Errors
+    ///
+    /// Where a pin cannot be unlinked; those before it are gone then, and a second attempt finds the rest.
+    ///
+    /// # Panics
+    ///
+    /// Where the instance was opened to read.
+    pub fn remove(self) -> Result<()> {
+        assert!(self.is_exclusive(), "a shared lock does not allow removal");
+        remove_tree(&self.paths)
+    }
+}
+
+/// The ids of all instances, of whatever network namespace, in ascending order.
+///
+/// # Errors
+///
+/// EACCES without permission to read the directory.
+pub fn list(bpffs: &BpfFs) -> Result<Vec<u64>> {
+    let mut ids: Vec<u64> = entries(&Paths::root(bpffs))?
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// The names in a directory, none where it does not exist.
+fn entries(directory: &Path) -> Result<Vec<String>> {
+    let failed = |source| Error::io(format!("read {}", directory.display()), source);
+    match fs::read_dir(directory) {
+        Ok(entries) => entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<_>>()
+            .map_err(failed),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(failed(source)),
+    }
+}
+
+fn remove_tree(paths: &Paths) -> Result<()> {
+    for directory in [&paths.links(), &paths.programs(), paths.directory()] {
+        match fs::remove_dir_all(directory) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io(format!("remove {}", directory.display()), source));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The names of the pins. No other file spells them.
+
+use std::path::{Path, PathBuf};
+
+use super::entries;
+use crate::{Result, bpffs::BpfFs};
+
+/// The directory below the BPF file system that holds all instances.
+const ROOT: &str = "demux";
+
+const PROGRAMS: &str = "progs";
+const LINKS: &str = "links";
+const XDP_LINK: &str = "xdp_";
+
+/// Begins the name of an instance that is not complete. The BPF file system refuses names with a dot.
+pub(super) const NEW: &str = "new-";
+
+/// Where the objects of one instance are pinned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    directory: PathBuf,
+}
+
+impl Paths {
+    pub(super) fn root(bpffs: &BpfFs) -> PathBuf {
+        bpffs.path().join(ROOT)
+    }
+
+    pub(super) fn of_instance(bpffs: &BpfFs, id: u64) -> Self {
+        Self {
+            directory: Self::root(bpffs).join(id.to_string()),
+        }
+    }
+
+    pub(super) fn of_new_instance(bpffs: &BpfFs, id: u64) -> Self {
+        Self::of_leftover(bpffs, &format!("{NEW}{id}"))
+    }
+
+    pub(super) fn of_leftover(bpffs: &BpfFs, name: &str) -> Self {
+        Self {
+            directory: Self::root(bpffs).join(name),
+        }
+    }
+
+    /// The directory of the instance itself.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The pin of a map, by the map's name.
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// The directory of programs.
+    pub fn programs(&self) -> PathBuf {
+        self.directory.join(PROGRAMS)
+    }
+
+    /// The pin of a program, by the program's name.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs().join(name)
+    }
+
+    /// The directory of links.
+    pub fn links(&self) -> PathBuf {
+        self.directory.join(LINKS)
+    }
+
+    /// The pin of the link that attaches XDP to the interface with this index.
+    pub fn xdp_link(&self, ifindex: u32) -> PathBuf {
+        self.links().join(format!("{XDP_LINK}{ifindex}"))
+    }
+
+    /// The names of the maps pinned, in alphabetical order.
+    ///
+    /// # Errors
+    ///
+    /// EACCES without permission to read the directory.
+    pub fn map_names(&self) -> Result<Vec<String>> {
+        let mut names = entries(&self.directory)?;
+        names.retain(|name| name != PROGRAMS && name != LINKS);
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The names of the programs pinned, in alphabetical order.
+    ///
+    /// # Errors
+    ///
+    /// EACCES without permission to read the directory.
+    pub fn program_names(&self) -> Result<Vec<String>> {
+        let mut names = entries(&self.programs())?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The indexes of the interfaces that an XDP link is pinned for, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// EACCES without permission to read the directory.
+    pub fn xdp_links(&self) -> Result<Vec<u32>> {
+        let mut indexes: Vec<u32> = entries(&self.links())?
+            .iter()
+            .filter_map(|name| name.strip_prefix(XDP_LINK)?.parse().ok())
+            .collect();
+        indexes.sort_unstable();
+        Ok(indexes)
+    }
+}
