@@ -1,0 +1,109 @@
+//! `cargo xtask build`: the BPF object, then the `demux` binary that embeds it.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{process, setup, workspace};
+
+/// Build the BPF programs and the demux binary that embeds them
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Optimise; always the case, the option is for fingers that type it
+    #[arg(long)]
+    release: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let Args { release: _ } = args;
+    let demux = demux()?;
+    eprintln!("build: {}", workspace::shown(&demux));
+    Ok(())
+}
+
+/// Builds everything and returns the `demux` binary.
+pub(crate) fn demux() -> Result<PathBuf> {
+    object()?;
+    process::run(process::cargo().args(["build", "--release", "--package", "demux-user"]))?;
+    Ok(workspace::target().join("release/demux"))
+}
+
+/// Builds the BPF programs as `target/bpf/demux.o`, where the build of demux-user looks.
+pub(crate) fn object() -> Result<PathBuf> {
+    let toolchain = setup::toolchain()?;
+    let directory = workspace::target().join("bpf");
+    let mut cargo = process::cargo();
+    cargo
+        .args(["build", "--package", "demux-ebpf", "--release"])
+        .args(["-Zbuild-std=core", "--target", "bpfel-unknown-none"])
+        .arg("--target-dir")
+        .arg(&directory)
+        .env("RUSTC", &toolchain.rustc)
+        // Lets a stable cargo accept -Z, and a release compiler compile `core`.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            rustflags(&toolchain).join("\x1f"),
+        )
+        .env_remove("RUSTFLAGS");
+    match &toolchain.libraries {
+        Some(libraries) => cargo.env("LD_LIBRARY_PATH", libraries),
+        None => cargo.env_remove("LD_LIBRARY_PATH"),
+    };
+    process::run(&mut cargo)?;
+    let object = directory.join("demux.o");
+    copy_if_changed(
+        &directory.join("bpfel-unknown-none/release/demux-ebpf"),
+        &object,
+    )?;
+    Ok(object)
+}
+
+fn rustflags(toolchain: &setup::Toolchain) -> Vec<String> {
+    let mut flags = vec![
+        format!("-Clinker={}", toolchain.linker.display()),
+        // BTF names the fields of keys and values in map dumps, and is made from debug info.
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        // Atomic compare-and-exchange; Linux 5.12.
+        "-Ctarget-cpu=v3".to_owned(),
+        // Header fields are read whole instead of byte by byte.
+        "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
+        "-Dwarnings".to_owned(),
+    ];
+    // No directory of the machine that builds belongs into the object. The workspace becomes
+    // `.` so that the linker, which runs there, still finds the source lines it puts into BTF.
+    let mut remap = |from: &Path, to: &str| {
+        flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+    };
+    // The last one that matches counts, and the toolchain may lie inside the workspace.
+    remap(&workspace::root(), ".");
+    if let Some(cargo_home) = cargo_home() {
+        remap(&cargo_home, "/cargo");
+    }
+    if let Some(sysroot) = toolchain.rustc.parent().and_then(Path::parent) {
+        remap(sysroot, "/rust");
+    }
+    flags
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    match env::var_os("CARGO_HOME") {
+        Some(home) => Some(home.into()),
+        None => Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")),
+    }
+}
+
+/// An untouched copy keeps cargo from building demux-user again.
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let new = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    if fs::read(to).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    let partial = to.with_extension("partial");
+    let written: io::Result<()> = fs::write(&partial, new).and_then(|()| fs::rename(&partial, to));
+    written.with_context(|| format!("cannot write {}", to.display()))
+}

@@ -1,0 +1,81 @@
+//! Programs that tests call and a system may lack: found, or unpacked beside the toolchain.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::unpack;
+use crate::{apt, process};
+
+/// A program and the Debian package that has it.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("bpftool", "bpftool"),
+    ("ip", "iproute2"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+];
+
+/// Where unpacked programs keep the data that they look for below `/usr/share`.
+const QEMU_DATA: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
+
+/// The programs that tests call.
+pub(crate) struct Tools {
+    /// To be put in front of `PATH`.
+    pub(crate) path: PathBuf,
+    /// A busybox that needs no shared library: the user space of test VMs.
+    pub(crate) busybox: PathBuf,
+}
+
+impl Tools {
+    /// Finds the programs, and fetches those that the system lacks.
+    pub(super) fn provide(directory: &Path) -> Result<Self> {
+        let path = directory.join("bin");
+        let stamp = directory.join("stamp");
+        let busybox = directory.join("root/bin/busybox");
+        if !stamp.exists() {
+            apt::require("busybox-static")?;
+            let missing: Vec<_> = PROGRAMS
+                .into_iter()
+                .filter(|(program, _)| process::find(program).is_none())
+                .collect();
+            let mut packages = vec!["busybox-static".to_owned()];
+            packages.extend(missing.iter().map(|(_, package)| (*package).to_owned()));
+            let root = unpack("tests/root", &packages)?;
+            fs::create_dir_all(&path)?;
+            for (program, _) in missing {
+                wrap(program, &root, &path)?;
+            }
+            fs::write(&stamp, "")?;
+        }
+        Ok(Self { path, busybox })
+    }
+}
+
+/// Makes `program` below `root` callable from `directory`.
+///
+/// A script, because a library path in the environment would reach the programs under test.
+fn wrap(program: &str, root: &Path, directory: &Path) -> Result<()> {
+    let binary = ["usr/bin", "usr/sbin", "bin", "sbin"]
+        .into_iter()
+        .map(|parent| root.join(parent).join(program))
+        .find(|path| path.exists())
+        .with_context(|| format!("the package of {program} does not contain it"))?;
+    let quoted = |path: &Path| process::quoted(path.as_os_str());
+    let mut line = format!(
+        "LD_LIBRARY_PATH={} exec {}",
+        process::quoted(&apt::library_path(root)),
+        quoted(&binary)
+    );
+    if program.starts_with("qemu") {
+        for data in QEMU_DATA {
+            line += &format!(" -L {}", quoted(&root.join(data)));
+        }
+    }
+    let script = directory.join(program);
+    fs::write(&script, format!("#!/bin/sh\n{line} \"$@\"\n"))
+        .and_then(|()| fs::set_permissions(&script, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("cannot write {}", script.display()))
+}

@@ -1,0 +1,131 @@
+//! `cargo xtask test`: every test there is, on this kernel and on older ones in virtual machines.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{build, process, setup, tally::Tally, vm};
+
+/// Run the tests here and on other kernels
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run only the kernel tests, in a virtual machine with this kernel, such as 6.1
+    #[arg(long, value_name = "VERSION", conflicts_with = "host")]
+    kernel: Vec<String>,
+    /// Run no virtual machines
+    #[arg(long)]
+    host: bool,
+    /// Show what the virtual machines print from their first line on
+    #[arg(short, long)]
+    verbose: bool,
+    /// Run only tests whose names contain this
+    name_filter: Option<String>,
+    /// Arguments of the test binaries
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let tools = setup::tools()?;
+    build::object()?;
+    let mut tally = Tally::default();
+    if args.kernel.is_empty() {
+        tally.add(on_this_kernel(args, &tools)?);
+    }
+    let kernels: Vec<&str> = match (args.host, args.kernel.as_slice()) {
+        (true, _) => Vec::new(),
+        (false, []) => vm::VERSIONS.to_vec(),
+        (false, named) => named.iter().map(String::as_str).collect(),
+    };
+    if !kernels.is_empty() {
+        tally.add(in_virtual_machines(args, &tools, &kernels));
+    }
+    println!("{tally}");
+    if tally.failed > 0 {
+        bail!("not all tests passed");
+    }
+    if tally.passed == 0 {
+        bail!("no test ran");
+    }
+    Ok(())
+}
+
+fn on_this_kernel(args: &Args, tools: &setup::Tools) -> Result<Tally> {
+    let path = process::search_path([tools.path.clone()]);
+    let mut cargo = process::cargo();
+    cargo
+        .args([
+            "test",
+            "--workspace",
+            "--exclude",
+            "demux-ebpf",
+            "--no-fail-fast",
+        ])
+        .args(&args.name_filter)
+        .env("PATH", &path)
+        // A test that lacks a privilege or a program fails instead of passing over it.
+        .env("DEMUX_REQUIRE_PRIV", "1");
+    if !process::is_root() {
+        if process::find("sudo").is_none() {
+            bail!("the tests need root and there is no sudo; run this command as root");
+        }
+        // sudo would replace PATH by its own.
+        let path = format!("PATH={}", path.to_string_lossy());
+        let runner = serde_json::to_string(&["sudo", "-n", "-E", "env", &path])?;
+        cargo
+            .arg("--config")
+            .arg(format!("target.'cfg(unix)'.runner = {runner}"));
+    }
+    if !args.args.is_empty() {
+        cargo.arg("--").args(&args.args);
+    }
+    counted(&mut cargo)
+}
+
+/// Runs `command`, lets its output through and counts the results in it.
+fn counted(command: &mut Command) -> Result<Tally> {
+    let shown = process::shown(command);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {shown}"))?;
+    let mut tally = Tally::default();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line.with_context(|| format!("cannot read the output of {shown}"))?;
+            println!("{line}");
+            tally.read(&line);
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() && tally.failed == 0 {
+        eprintln!("test: {shown} failed without reporting a test ({status})");
+        tally.add(Tally::BROKEN);
+    }
+    Ok(tally)
+}
+
+fn in_virtual_machines(args: &Args, tools: &setup::Tools, kernels: &[&str]) -> Tally {
+    let mut test_args: Vec<String> = args.name_filter.iter().cloned().collect();
+    test_args.extend(args.args.iter().cloned());
+    let guest = match vm::Guest::build(test_args) {
+        Ok(guest) => guest,
+        Err(error) => {
+            eprintln!("test: {error:#}");
+            return Tally::BROKEN;
+        }
+    };
+    let mut tally = Tally::default();
+    for kernel in kernels {
+        let result = vm::run(kernel, &guest, tools, args.verbose).unwrap_or_else(|error| {
+            eprintln!("test: kernel {kernel}: {error:#}");
+            Tally::BROKEN
+        });
+        println!("kernel {kernel}: {result}");
+        tally.add(result);
+    }
+    tally
+}
