@@ -42,8 +42,7 @@ impl Packages {
     pub(crate) fn unpack(&self, into: &Path) -> Result<()> {
         let Self { names, bytes } = self;
         eprintln!(
-            "setup: downloading {} Debian packages ({} MB) and unpacking them into {}: {}",
-            names.len(),
+            "setup: downloading {} MB of Debian packages for {}: {}",
             bytes.div_ceil(1_000_000),
             workspace::shown(into),
             names.join(" ")

@@ -15,7 +15,7 @@ use crate::setup::Tools;
 ///
 /// Nothing in a machine loads modules on demand, hence also those that a running system would
 /// load by itself: socket listing, and the clsact hook of kernels before tcx.
-const NEEDED: [&str; 11] = [
+const NEEDED: [&str; 9] = [
     "veth",
     "dummy",
     "bridge",
@@ -25,8 +25,6 @@ const NEEDED: [&str; 11] = [
     "inet_diag",
     "tcp_diag",
     "udp_diag",
-    "unix_diag",
-    "xsk_diag",
 ];
 
 /// A module as the kernel takes it.

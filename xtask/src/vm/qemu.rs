@@ -57,30 +57,19 @@ impl Machine<'_> {
     }
 
     fn command(&self, tools: &Tools) -> Command {
-        let path = process::search_path([tools.path.clone()]);
+        // Emulated even where there is KVM: the same everywhere, and no permission needed.
+        let hardware = "-accel tcg -cpu max -m 1G -smp 2";
+        let only = "-nodefaults -no-user-config -no-reboot -display none -serial stdio";
+        let kernel = "console=ttyS0 panic=-1 oops=panic loglevel=5 mitigations=off";
         let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.env("PATH", &path)
-            // Hardware virtualisation where there is some.
-            .args([
-                "-machine",
-                "accel=kvm:tcg",
-                "-cpu",
-                "max",
-                "-m",
-                "1G",
-                "-smp",
-                "2",
-            ])
-            .args(["-nodefaults", "-no-user-config", "-no-reboot"])
-            .args(["-display", "none", "-serial", "stdio"])
+        qemu.env("PATH", process::search_path([tools.path.clone()]))
+            .args(hardware.split(' '))
+            .args(only.split(' '))
             .arg("-kernel")
             .arg(self.image)
             .arg("-initrd")
             .arg(self.initrd)
-            .args([
-                "-append",
-                "console=ttyS0 panic=-1 oops=panic loglevel=5 mitigations=off",
-            ])
+            .args(["-append", kernel])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         qemu
