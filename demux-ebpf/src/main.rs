@@ -1,1 +1,80 @@
+//! The BPF programs: entry points only.
+//!
+//! What they do is [`demux_common::decide`]; here are the maps ([`maps`]), the packet ([`packet`])
+//! and the tables ([`tables`]) that it runs on.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    target_arch = "bpf",
+    allow(internal_features, reason = "BPF has no other atomics")
+)]
+
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod packet;
+#[cfg(target_arch = "bpf")]
+mod tables;
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::{
+        EbpfContext as _, bindings::xdp_action, helpers::bpf_xdp_adjust_head, macros::xdp,
+        programs::XdpContext,
+    };
+    use demux_common::{
+        decide::decide, explanation::Explanation, reason::Verdict, tables::ReadOnly,
+    };
+
+    use crate::{packet::Frame, tables::Maps};
+
+    /// Decides about every frame that arrives.
+    #[xdp(frags)]
+    pub fn demux_xdp(ctx: XdpContext) -> u32 {
+        let decision = decide(
+            &Frame::new(&ctx),
+            ctx.ingress_ifindex() as u32,
+            &Maps::new(&ctx),
+        );
+        match decision.verdict {
+            // Nothing is refused or redirected yet; a verdict from the future passes.
+            Verdict::Pass | Verdict::Reject | Verdict::Redirect => xdp_action::XDP_PASS,
+            Verdict::Drop => xdp_action::XDP_DROP,
+        }
+    }
+
+    /// Says what [`demux_xdp`] would do with a frame, and changes nothing.
+    ///
+    /// It always drops, so that a test run with it can put no packet anywhere, and it writes its
+    /// report in front of the frame, where the caller of the test run finds it.
+    #[xdp(frags)]
+    pub fn demux_explain(ctx: XdpContext) -> u32 {
+        const REPORT: usize = size_of::<Explanation>();
+        let decision = decide(
+            &Frame::new(&ctx),
+            ctx.ingress_ifindex() as u32,
+            &ReadOnly(Maps::new(&ctx)),
+        );
+        let report = Explanation::from(decision);
+        // SAFETY: the context is the program's own; no packet pointer outlives the call.
+        if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), -(REPORT as i32)) } == 0 {
+            Frame::new(&ctx).write(&report);
+        }
+        xdp_action::XDP_DROP
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel lets only programs under a licence compatible with the GPL call the helpers for sockets.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

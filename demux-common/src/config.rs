@@ -1,0 +1,173 @@
+//! The settings that the datapath reads: of the instance, and of each interface.
+
+use crate::connection::Timeouts;
+
+/// Which local endpoints get rows in the connection table.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    zerocopy::TryFromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::KnownLayout,
+    zerocopy::Immutable,
+)]
+#[repr(u8)]
+pub enum Track {
+    /// Every one.
+    Local = 0,
+    /// Those with a binding.
+    Bound = 1,
+}
+
+impl Track {
+    /// The name that users write.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Bound => "bound",
+        }
+    }
+}
+
+/// Settings of the whole instance.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    zerocopy::TryFromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::KnownLayout,
+    zerocopy::Immutable,
+)]
+#[repr(C)]
+pub struct Config {
+    /// Grows with every change of the bindings, after the tables were written;
+    /// a row of another epoch asks for its binding again. Never 0.
+    pub epoch: u32,
+    /// Which endpoints get rows.
+    pub track: Track,
+    /// 1 where the kernel's own sockets are asked before a default other than `pass` applies.
+    pub kernel_sockets: u8,
+    /// 1 where this host has local prefixes (AnyIP routes) besides single addresses.
+    pub local_prefixes: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// When rows expire.
+    pub timeouts: Timeouts,
+}
+
+const _: () = assert!(size_of::<Config>() == 72);
+
+/// What happens to packets that nothing claims.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    zerocopy::TryFromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::KnownLayout,
+    zerocopy::Immutable,
+)]
+#[repr(u8)]
+pub enum Policy {
+    /// They go up the stack.
+    Pass = 0,
+    /// They end at the driver, where this host would have received them.
+    Drop = 1,
+}
+
+impl Policy {
+    /// The name that users write.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// How the program is attached.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    zerocopy::TryFromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::KnownLayout,
+    zerocopy::Immutable,
+)]
+#[repr(u8)]
+pub enum Mode {
+    /// In the driver.
+    Native = 0,
+    /// Behind the driver, on socket buffers.
+    Generic = 1,
+}
+
+impl Mode {
+    /// The name that users write.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// How many interfaces an instance can serve.
+pub const MAX_INTERFACES: usize = 64;
+
+/// How far from its home an interface's entry may stand.
+const INTERFACE_PROBES: u32 = 8;
+
+/// Settings of one interface. An entry whose `ifindex` is 0 is free.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    zerocopy::TryFromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::KnownLayout,
+    zerocopy::Immutable,
+)]
+#[repr(C)]
+pub struct Interface {
+    /// When a default on probation turns into `pass` again: nanoseconds of the coarse monotonic
+    /// clock; 0 where the default is confirmed.
+    pub probation_ends: u64,
+    /// The index of the interface.
+    pub ifindex: u32,
+    /// Its station address; frames to another are not judged.
+    pub station: [u8; 6],
+    /// What happens to packets that nothing claims.
+    pub default: Policy,
+    /// How the program is attached.
+    pub mode: Mode,
+    /// Zero.
+    pub reserved: [u8; 4],
+}
+
+const _: () = assert!(size_of::<Interface>() == 24);
+
+impl Interface {
+    /// The slots in which the entry of an interface may stand, in the order of probing.
+    #[inline(always)]
+    pub fn slots(ifindex: u32) -> impl Iterator<Item = u32> {
+        (0..INTERFACE_PROBES)
+            .map(move |probe| ifindex.wrapping_add(probe) & (MAX_INTERFACES as u32 - 1))
+    }
+}

@@ -1,0 +1,133 @@
+//! The names and the version of what is pinned: the contract between one demux and the next.
+
+/// The version of all map types together. A pinned instance of another version is refused.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Names of maps, which are also the names of their pins. At most 15 bytes, as the kernel keeps no more.
+pub mod map {
+    /// [`super::Meta`].
+    pub const META: &str = "META";
+    /// [`crate::config::Config`].
+    pub const CONFIG: &str = "CONFIG";
+    /// [`crate::config::Interface`] by slot.
+    pub const INTERFACES: &str = "INTERFACES";
+    /// [`crate::counters::InterfaceCounters`] by slot, per CPU.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// [`crate::binding::Binding`] by index.
+    pub const BINDINGS: &str = "BINDINGS";
+    /// [`crate::reason::Count`] by index of the binding, per CPU.
+    pub const BINDING_COUNTS: &str = "BINDING_COUNTS";
+    /// [`crate::binding::PortSlot`] by protocol and port.
+    pub const PORTS: &str = "PORTS";
+    /// [`crate::binding::PortProfile`] by index.
+    pub const PORT_PROFILES: &str = "PORT_PROFILES";
+    /// Index of the binding by [`crate::binding::AddressKey`].
+    pub const ADDRESSES: &str = "ADDRESSES";
+    /// [`crate::binding::PrefixMatch`] by [`crate::binding::PrefixKey`].
+    pub const PREFIXES: &str = "PREFIXES";
+    /// [`crate::connection::Connection`] by [`crate::connection::ConnectionKey`].
+    pub const CONNECTIONS: &str = "CONNECTIONS";
+    /// 1 by each local address.
+    pub const LOCALS: &str = "LOCALS";
+    /// 1 by each local prefix shorter than an address.
+    pub const LOCAL_PREFIXES: &str = "LOCAL_PREFIXES";
+
+    /// All of them.
+    pub const ALL: &[&str] = &[
+        META,
+        CONFIG,
+        INTERFACES,
+        COUNTERS,
+        BINDINGS,
+        BINDING_COUNTS,
+        PORTS,
+        PORT_PROFILES,
+        ADDRESSES,
+        PREFIXES,
+        CONNECTIONS,
+        LOCALS,
+        LOCAL_PREFIXES,
+    ];
+}
+
+/// Names of programs, which are also the names of their pins.
+pub mod program {
+    /// The ingress program.
+    pub const INGRESS: &str = "demux_xdp";
+    /// The twin of the ingress program for `explain`.
+    pub const EXPLAIN: &str = "demux_explain";
+
+    /// All of them.
+    pub const ALL: &[&str] = &[INGRESS, EXPLAIN];
+}
+
+/// How many entries the tables have where `load` is told nothing else.
+pub mod capacity {
+    /// Rows of the connection table.
+    pub const CONNECTIONS: u32 = 131_072;
+    /// Bindings, the unused entry 0 included.
+    pub const BINDINGS: u32 = 4096;
+    /// Local addresses.
+    pub const LOCALS: u32 = 16_384;
+    /// Local prefixes.
+    pub const LOCAL_PREFIXES: u32 = 1024;
+}
+
+/// A prefix of local addresses: a key of the trie [`map::LOCAL_PREFIXES`], which compares what
+/// stands behind `prefix_len`.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::KnownLayout,
+    zerocopy::Immutable,
+)]
+#[repr(C)]
+pub struct LocalPrefix {
+    /// Bits that must match: [`LocalPrefix::FIXED_BITS`] and those of the mapped prefix.
+    pub prefix_len: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The network.
+    pub address: crate::address::Address,
+}
+
+impl LocalPrefix {
+    /// Bits before the address, which always match whole.
+    pub const FIXED_BITS: u32 = 32;
+    /// Bits of a key that is looked up.
+    pub const ALL_BITS: u32 = Self::FIXED_BITS + 128;
+}
+
+const _: () = assert!(size_of::<LocalPrefix>() == 24);
+
+/// Whose state this is.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::KnownLayout,
+    zerocopy::Immutable,
+)]
+#[repr(C)]
+pub struct Meta {
+    /// [`LAYOUT_VERSION`] of the demux that made it.
+    pub layout_version: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The cookie of the network namespace (SO_NETNS_COOKIE), never used twice while the machine is up.
+    pub netns_cookie: u64,
+    /// The boot id of the kernel (/proc/sys/kernel/random/boot_id) as bytes.
+    pub boot_id: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Meta>() == 32);

@@ -1,0 +1,58 @@
+//! The TCP header (RFC 9293, section 3.1).
+
+use core::mem::offset_of;
+
+use network_types::tcp::TcpHdr;
+
+use super::{Datagram, Header as _};
+use crate::{packet::Packet, reason::Reason, tcp::Flags};
+
+/// What the TCP header says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Port of the sender.
+    pub source_port: u16,
+    /// Port of the receiver.
+    pub destination_port: u16,
+    /// The control bits.
+    pub flags: Flags,
+    /// SEG.SEQ.
+    pub sequence: u32,
+    /// SEG.LEN: data bytes, and one each for SYN and FIN.
+    pub length: u32,
+}
+
+/// Where the control bits stand.
+const FLAGS: usize = offset_of!(TcpHdr, _bitfield_1) + 1;
+/// Where the data offset stands.
+const DATA_OFFSET: usize = offset_of!(TcpHdr, _bitfield_1);
+
+/// Reads the TCP header of a datagram.
+///
+/// # Errors
+///
+/// [`Reason::BadTcpHeader`] where the data offset is below five words or beyond the segment,
+/// [`Reason::Truncated`] where the header is not within reach.
+#[inline(always)]
+pub fn read<P: Packet + ?Sized>(packet: &P, datagram: &Datagram) -> Result<Segment, Reason> {
+    if datagram.transport_len < TcpHdr::LEN {
+        return Err(Reason::BadTcpHeader);
+    }
+    let Some(bytes) = packet.get::<{ TcpHdr::LEN }>(datagram.transport) else {
+        return Err(Reason::Truncated);
+    };
+    let header = TcpHdr::view(bytes);
+    let header_len = usize::from(bytes[DATA_OFFSET] >> 4) * 4;
+    if header_len < TcpHdr::LEN || header_len > datagram.transport_len {
+        return Err(Reason::BadTcpHeader);
+    }
+    let flags = Flags(u32::from(bytes[FLAGS]));
+    let data = (datagram.transport_len - header_len) as u32;
+    Ok(Segment {
+        source_port: u16::from_be_bytes(header.source),
+        destination_port: u16::from_be_bytes(header.dest),
+        flags,
+        sequence: u32::from_be_bytes(header.seq),
+        length: data + flags.sequence_space(),
+    })
+}

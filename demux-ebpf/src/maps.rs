@@ -1,0 +1,90 @@
+//! Every map, in one place.
+//!
+//! The capacities here are what `demux load` takes where it is told nothing else.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    macros::btf_map,
+};
+use demux_common::{
+    address::{Address, Family},
+    binding::{AddressKey, Binding, PortProfile, PortSlot, PrefixKey, PrefixMatch},
+    config::{Config, Interface, MAX_INTERFACES},
+    connection::{Connection, ConnectionKey},
+    counters::InterfaceCounters,
+    layout::{LocalPrefix, Meta, capacity},
+    protocol::Protocol,
+    reason::Count,
+};
+
+/// What the trie of prefixes compares: [`demux_common::binding::PrefixKey`] without its length.
+#[repr(C)]
+pub struct PrefixData {
+    ifindex: u32,
+    first_port: u16,
+    last_port: u16,
+    protocol: Protocol,
+    family: Family,
+    reserved: u32,
+    address: [u8; 16],
+}
+
+/// What the trie of local prefixes compares: [`demux_common::layout::LocalPrefix`] without its length.
+#[repr(C)]
+pub struct LocalPrefixData {
+    reserved: u32,
+    address: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Key<PrefixData>>() == size_of::<PrefixKey>());
+const _: () = assert!(size_of::<Key<LocalPrefixData>>() == size_of::<LocalPrefix>());
+
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
+
+/// Whose state this is; read by user space only.
+#[btf_map]
+pub static META: Array<Meta, 1> = Array::new();
+
+#[btf_map]
+pub static CONFIG: Array<Config, 1> = Array::new();
+
+#[btf_map]
+pub static INTERFACES: Array<Interface, MAX_INTERFACES> = Array::new();
+
+/// One entry for each interface slot, and one for packets of interfaces without a slot.
+#[btf_map]
+pub static COUNTERS: PerCpuArray<InterfaceCounters, { MAX_INTERFACES + 1 }> = PerCpuArray::new();
+
+#[btf_map]
+pub static BINDINGS: Array<Binding, { capacity::BINDINGS as usize }> = Array::new();
+
+#[btf_map]
+pub static BINDING_COUNTS: PerCpuArray<Count, { capacity::BINDINGS as usize }> = PerCpuArray::new();
+
+/// Mapped by the controller, which writes whole ranges of it.
+#[btf_map]
+pub static PORTS: Array<PortSlot, { PortSlot::COUNT }, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+#[btf_map]
+pub static PORT_PROFILES: Array<PortProfile, { 2 * capacity::BINDINGS as usize }> = Array::new();
+
+#[btf_map]
+pub static ADDRESSES: HashMap<AddressKey, u32, { 2 * capacity::BINDINGS as usize }, NO_PREALLOC> =
+    HashMap::new();
+
+#[btf_map]
+pub static PREFIXES: LpmTrie<PrefixData, PrefixMatch, { 2 * capacity::BINDINGS as usize }> =
+    LpmTrie::new();
+
+#[btf_map]
+pub static CONNECTIONS: LruHashMap<ConnectionKey, Connection, { capacity::CONNECTIONS as usize }> =
+    LruHashMap::new();
+
+#[btf_map]
+pub static LOCALS: HashMap<Address, u32, { capacity::LOCALS as usize }, NO_PREALLOC> =
+    HashMap::new();
+
+#[btf_map]
+pub static LOCAL_PREFIXES: LpmTrie<LocalPrefixData, u32, { capacity::LOCAL_PREFIXES as usize }> =
+    LpmTrie::new();

@@ -1,0 +1,51 @@
+//! The one place that dereferences packet memory.
+
+use aya_ebpf::{EbpfContext as _, helpers::bpf_xdp_get_buff_len, programs::XdpContext};
+use demux_common::packet::Packet;
+
+/// The frame of an XDP context, as it is now: helpers that move its head or tail end its life.
+pub struct Frame {
+    start: usize,
+    end: usize,
+    len: usize,
+}
+
+impl Frame {
+    /// The frame of a context.
+    #[inline(always)]
+    pub fn new(ctx: &XdpContext) -> Self {
+        Self {
+            start: ctx.data(),
+            end: ctx.data_end(),
+            // SAFETY: the context is the program's own.
+            len: unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize,
+        }
+    }
+
+    /// Writes a value over the first bytes of the frame; does nothing where it is shorter.
+    #[inline(always)]
+    pub fn write<T: Copy>(&self, value: &T) {
+        if self.start + size_of::<T>() <= self.end {
+            // SAFETY: just checked that the frame holds that many bytes.
+            unsafe { (self.start as *mut T).write_unaligned(*value) };
+        }
+    }
+}
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn get<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        let from = self.start + offset;
+        if from + N > self.end {
+            return None;
+        }
+        // SAFETY: just checked that the linear part holds `N` bytes there, and an array of bytes
+        // asks for no alignment.
+        Some(unsafe { &*(from as *const [u8; N]) })
+    }
+
+    #[inline(always)]
+    fn frame_len(&self) -> usize {
+        self.len
+    }
+}
