@@ -3,6 +3,10 @@
 pub mod bpf;
 pub mod bpffs;
 pub mod error;
+pub mod ethtool;
+pub mod interface;
+pub mod local_address;
+pub mod netlink;
 pub mod netns;
 pub mod state;
 

@@ -102,11 +102,11 @@ pub struct LinkInfo {
     pub ifindex: Option<u32>,
 }
 
-/// Describes a map.
+/// Describes a map. The descriptor must be one: the kernel would describe another object as if it were.
 ///
 /// # Errors
 ///
-/// EINVAL where the descriptor is not a map.
+/// EINVAL where the descriptor is no BPF object.
 pub fn map_info(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
     // SAFETY: the kernel answers for a map with this type.
     let info: bpf_map_info = unsafe { object_info(fd) }?;
@@ -122,11 +122,11 @@ pub fn map_info(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
     })
 }
 
-/// Describes a program.
+/// Describes a program. The descriptor must be one: the kernel would describe another object as if it were.
 ///
 /// # Errors
 ///
-/// EINVAL where the descriptor is not a program.
+/// EINVAL where the descriptor is no BPF object.
 pub fn program_info(fd: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     // SAFETY: the kernel answers for a program with this type.
     let info: bpf_prog_info = unsafe { object_info(fd) }?;
@@ -144,11 +144,11 @@ pub fn program_info(fd: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     })
 }
 
-/// Describes a link.
+/// Describes a link. The descriptor must be one: the kernel would describe another object as if it were.
 ///
 /// # Errors
 ///
-/// EINVAL where the descriptor is not a link.
+/// EINVAL where the descriptor is no BPF object.
 pub fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     // SAFETY: the kernel answers for a link with this type.
     let info: bpf_link_info = unsafe { object_info(fd) }?;

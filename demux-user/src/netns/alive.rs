@@ -118,7 +118,7 @@ fn is_network_namespace(target: &Path) -> bool {
 /// The entries of a directory in /proc whose names are numbers.
 fn numbered(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(fs::read_dir(directory)?
-        .filter_map(|entry| entry.ok())
+        .filter_map(Result::ok)
         .filter(|entry| {
             let name = entry.file_name();
             name.as_encoded_bytes().iter().all(u8::is_ascii_digit)

@@ -110,7 +110,7 @@ impl NetworkNamespace {
         let this = self.file.metadata().ok()?;
         fs::read_dir(NAMED)
             .ok()?
-            .filter_map(|entry| entry.ok())
+            .filter_map(Result::ok)
             .find(|entry| {
                 fs::metadata(entry.path())
                     .is_ok_and(|other| (other.dev(), other.ino()) == (this.dev(), this.ino()))
