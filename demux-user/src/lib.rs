@@ -2,9 +2,11 @@
 
 pub mod bpf;
 pub mod bpffs;
+pub mod capability;
 pub mod error;
 pub mod ethtool;
 pub mod interface;
+pub mod kernel;
 pub mod local_address;
 pub mod netlink;
 pub mod netns;
