@@ -13,6 +13,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    elevate::require()?;
     let demux = build::demux()?;
     elevate::exec(
         &demux,

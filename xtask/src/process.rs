@@ -51,6 +51,8 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace::root());
+    // Would put what is built where nobody looks for it.
+    cargo.env_remove("CARGO_BUILD_TARGET");
     // `cargo run` describes xtask in these, and build scripts that track them would run again.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();

@@ -13,5 +13,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    elevate::require()?;
     elevate::exec(&build::demux()?, &args.args)
 }

@@ -1,13 +1,14 @@
 //! `cargo xtask test`: every test there is, on this kernel and on older ones in virtual machines.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{build, process, setup, tally::Tally, vm};
+use crate::{build, elevate, process, setup, tally::Tally, vm};
 
 /// Run the tests here and on other kernels
 #[derive(clap::Args)]
@@ -22,6 +23,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     verbose: bool,
     /// Run only tests whose names contain this
+    #[arg(value_name = "FILTER")]
     name_filter: Option<String>,
     /// Arguments of the test binaries
     #[arg(last = true)]
@@ -30,10 +32,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let tools = setup::tools()?;
+    let path = process::search_path([tools.path.clone()]);
+    let runner = elevate::runner(&path)?;
     build::object()?;
     let mut tally = Tally::default();
     if args.kernel.is_empty() {
-        tally.add(on_this_kernel(args, &tools)?);
+        tally.add(on_this_kernel(args, &path, runner.as_deref())?);
     }
     let kernels: Vec<&str> = match (args.host, args.kernel.as_slice()) {
         (true, _) => Vec::new(),
@@ -53,28 +57,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn on_this_kernel(args: &Args, tools: &setup::Tools) -> Result<Tally> {
-    let path = process::search_path([tools.path.clone()]);
+fn on_this_kernel(args: &Args, path: &OsStr, runner: Option<&[String]>) -> Result<Tally> {
     let mut cargo = process::cargo();
     cargo
-        .args([
-            "test",
-            "--workspace",
-            "--exclude",
-            "demux-ebpf",
-            "--no-fail-fast",
-        ])
+        .args(["test", "--workspace", "--exclude", "demux-ebpf"])
+        .arg("--no-fail-fast")
         .args(&args.name_filter)
-        .env("PATH", &path)
+        .env("PATH", path)
         // A test that lacks a privilege or a program fails instead of passing over it.
         .env("DEMUX_REQUIRE_PRIV", "1");
-    if !process::is_root() {
-        if process::find("sudo").is_none() {
-            bail!("the tests need root and there is no sudo; run this command as root");
-        }
-        // sudo would replace PATH by its own.
-        let path = format!("PATH={}", path.to_string_lossy());
-        let runner = serde_json::to_string(&["sudo", "-n", "-E", "env", &path])?;
+    if let Some(runner) = runner {
+        let runner = serde_json::to_string(runner)?;
         cargo
             .arg("--config")
             .arg(format!("target.'cfg(unix)'.runner = {runner}"));

@@ -7,18 +7,16 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{Toolchain, linker, unpack};
+use super::{Toolchain, linker};
 use crate::apt;
 
 /// Finds the unpacked packages, or fetches them.
 pub(super) fn provide(directory: &Path) -> Result<Toolchain> {
-    if !directory.join("root").exists() {
+    let root = directory.join("root");
+    if !root.exists() {
         apt::require("rustc-web")?;
+        apt::Packages::resolve(apt::with_missing_dependencies(&packages()?))?.unpack(&root)?;
     }
-    let root = match directory.join("root") {
-        root if root.exists() => root,
-        _ => unpack("root", &packages()?)?,
-    };
     let library = linker::llvm_library(&apt::library_directories(&root))?;
     Ok(Toolchain {
         rustc: root.join("usr/bin/rustc"),

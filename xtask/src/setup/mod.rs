@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-use crate::{apt, workspace};
+use crate::workspace;
 
 pub(crate) use tools::Tools;
 
@@ -98,13 +98,4 @@ fn lock() -> Result<File> {
     file.lock()
         .with_context(|| format!("cannot lock {}", path.display()))?;
     Ok(file)
-}
-
-/// Packages unpacked below `target/toolchain`, with the libraries that the system lacks.
-fn unpack(directory: &str, packages: &[String]) -> Result<PathBuf> {
-    let into = workspace::toolchain().join(directory);
-    if !into.exists() {
-        apt::Packages::resolve(apt::with_missing_dependencies(packages))?.unpack(&into)?;
-    }
-    Ok(into)
 }

@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::unpack;
 use crate::{apt, process};
 
 /// A program and the Debian package that has it.
@@ -33,22 +32,23 @@ impl Tools {
     /// Finds the programs, and fetches those that the system lacks.
     pub(super) fn provide(directory: &Path) -> Result<Self> {
         let path = directory.join("bin");
-        let stamp = directory.join("stamp");
-        let busybox = directory.join("root/bin/busybox");
-        if !stamp.exists() {
+        let root = directory.join("root");
+        let busybox = root.join("bin/busybox");
+        let missing: Vec<_> = PROGRAMS
+            .into_iter()
+            .filter(|(program, _)| process::find(program).is_none())
+            .collect();
+        let is_there = |(program, _): &(&str, &str)| path.join(program).exists();
+        if !busybox.exists() || !missing.iter().all(is_there) {
             apt::require("busybox-static")?;
-            let missing: Vec<_> = PROGRAMS
-                .into_iter()
-                .filter(|(program, _)| process::find(program).is_none())
-                .collect();
             let mut packages = vec!["busybox-static".to_owned()];
             packages.extend(missing.iter().map(|(_, package)| (*package).to_owned()));
-            let root = unpack("tests/root", &packages)?;
-            fs::create_dir_all(&path)?;
+            apt::Packages::resolve(apt::with_missing_dependencies(&packages))?.unpack(&root)?;
+            fs::create_dir_all(&path)
+                .with_context(|| format!("cannot create {}", path.display()))?;
             for (program, _) in missing {
                 wrap(program, &root, &path)?;
             }
-            fs::write(&stamp, "")?;
         }
         Ok(Self { path, busybox })
     }

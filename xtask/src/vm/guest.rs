@@ -44,10 +44,7 @@ impl Guest {
                 TARGET,
                 "--message-format=json-render-diagnostics",
             ])
-            .env(
-                "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
-                "-Ctarget-feature=+crt-static",
-            )
+            .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
             .stdout(Stdio::piped());
         let shown = process::shown(&cargo);
         let output = cargo
