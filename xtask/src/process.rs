@@ -49,7 +49,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// A cargo that works on this workspace, as if it had been started from a shell.
 pub(crate) fn cargo() -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = Command::new(cargo_program());
     cargo.current_dir(workspace::root());
     // Would put what is built where nobody looks for it.
     cargo.env_remove("CARGO_BUILD_TARGET");
@@ -71,6 +71,11 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
+/// The cargo that runs xtask, not one that happens to come first in `PATH`.
+fn cargo_program() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
 /// Where a program is, looking also where administrators' programs are.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&search_path([]))
@@ -89,7 +94,11 @@ pub(crate) fn search_path(first: impl IntoIterator<Item = PathBuf>) -> OsString 
 
 /// `command` as one would type it.
 pub(crate) fn shown(command: &Command) -> String {
-    let words: Vec<String> = std::iter::once(command.get_program())
+    let program = match command.get_program() {
+        path if path == cargo_program() => OsStr::new("cargo"),
+        other => other,
+    };
+    let words: Vec<String> = std::iter::once(program)
         .chain(command.get_args())
         .map(quoted)
         .collect();

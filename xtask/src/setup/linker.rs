@@ -1,7 +1,7 @@
 //! bpf-linker, built against the LLVM of the compiler whose bitcode it will read.
 
 use std::{
-    env, fs, io,
+    fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
@@ -46,7 +46,7 @@ pub(super) fn provide(directory: &Path, name: &str, library: &Path) -> Result<Pa
     let mut rpath = library.to_path_buf();
     rpath.pop();
     process::output(
-        Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        process::cargo()
             .args(["install", "bpf-linker", "--locked", "--force", "--no-track"])
             .args(["--version", VERSION, "--no-default-features"])
             .args(["--features", &format!("llvm-{major}")])
