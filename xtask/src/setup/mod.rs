@@ -70,7 +70,7 @@ pub(crate) fn toolchain() -> Result<Toolchain> {
                  by rustup: {no_rustup:#}\n  \
                  by Debian packages: {no_debian:#}\n  \
                  To fix it: `rustup toolchain install {nightly} --component rust-src` \
-                 (with rustup from https://rustup.rs), then `cargo xtask setup`",
+                 where rustup can download, then `cargo xtask setup`",
                 nightly = rustup::NIGHTLY,
             )
         })

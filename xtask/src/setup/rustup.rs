@@ -59,5 +59,7 @@ fn rustup() -> Command {
     // What is missing is fetched by `fetch` alone, not into the user's rustup in passing.
     rustup.env("RUSTUP_AUTO_INSTALL", "0");
     rustup.env_remove("RUSTUP_TOOLCHAIN");
+    // Its complaints become part of an error message.
+    rustup.env("RUST_BACKTRACE", "0");
     rustup
 }
