@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod local_address;
 pub mod netlink;
 pub mod netns;
+pub mod preflight;
 pub mod state;
 
 pub use error::{Error, Result};

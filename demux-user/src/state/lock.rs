@@ -170,8 +170,9 @@ mod tests {
             move || LockedDirectory::open(&path, Lock::Exclusive, Duration::from_secs(5))
         });
         thread::sleep(INTERVAL * 3);
-        fs::rename(&path, parent.path().join("old")).unwrap();
-        fs::create_dir(&path).unwrap();
+        let other = parent.path().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::rename(&other, &path).unwrap();
         drop(writer);
         let locked = waiting.join().unwrap().unwrap().unwrap();
         assert_eq!(

@@ -9,3 +9,4 @@
 pub mod bpf;
 pub mod bpffs;
 pub mod netns;
+pub mod nftables;

@@ -2,6 +2,8 @@
 //!
 //! A socket belongs to the network namespace of the thread that opened it, and stays there.
 
+mod raw;
+
 use std::{io, num::NonZeroI32};
 
 use netlink_packet_core::{
@@ -10,8 +12,10 @@ use netlink_packet_core::{
 };
 use netlink_sys::{
     Socket, SocketAddr,
-    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
+    protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE},
 };
+
+pub use self::raw::{RawMessage, attribute, attributes, push_attribute, text};
 
 /// How often a dump is started anew that a change in the kernel has interrupted.
 const ATTEMPTS: usize = 10;
@@ -43,6 +47,15 @@ impl Netlink {
     /// EPROTONOSUPPORT where the kernel has no netfilter.
     pub fn netfilter() -> io::Result<Self> {
         Self::open(NETLINK_NETFILTER)
+    }
+
+    /// To the families of generic netlink.
+    ///
+    /// # Errors
+    ///
+    /// Where the socket cannot be opened.
+    pub fn generic() -> io::Result<Self> {
+        Self::open(NETLINK_GENERIC)
     }
 
     fn open(protocol: isize) -> io::Result<Self> {
