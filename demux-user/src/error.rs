@@ -179,6 +179,10 @@ pub enum Error {
         reason: String,
     },
 
+    /// The binary was built without the BPF object.
+    #[error("this demux was built without its BPF programs")]
+    NoObject,
+
     // Whatever else the system answers.
     /// The BPF file system can be neither found nor mounted.
     #[error("cannot mount the BPF file system at {}: {reason}", .path.display())]
@@ -224,6 +228,14 @@ impl Error {
         Self::Io {
             operation: operation.into(),
             source: source.into(),
+        }
+    }
+
+    /// An [`Error::Unexpected`]: `operation` reads on after the word "cannot".
+    pub fn unexpected(operation: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Unexpected {
+            operation: operation.into(),
+            reason: reason.into(),
         }
     }
 
@@ -278,6 +290,7 @@ impl Error {
             Self::PrivateBpfFs { .. } => ("private_bpffs", Status::Conflict),
 
             Self::KernelTooOld { .. } => ("kernel_too_old", Status::Unsupported),
+            Self::NoObject => ("no_bpf_object", Status::Failed),
             Self::Unsupported { .. } => ("unsupported", Status::Unsupported),
 
             Self::CannotMount { .. } => ("bpffs_unavailable", Status::Failed),
@@ -293,6 +306,7 @@ impl Error {
     /// What can be done about it, in one line, where something can be.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::NoObject => "build it with: cargo xtask build".into(),
             Self::NotLoaded | Self::NoBpfFs(_) => "load it with: demux load IFACE".into(),
             Self::UnknownInterface(_) => {
                 "list interfaces with: ip link; choose another namespace with -N".into()

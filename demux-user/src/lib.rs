@@ -1,8 +1,10 @@
 //! The controller of demux: what the `demux` command does, as a library that never prints.
 
+pub mod bindings;
 pub mod bpf;
 pub mod bpffs;
 pub mod capability;
+pub mod clock;
 pub mod error;
 pub mod ethtool;
 pub mod interface;
@@ -10,7 +12,9 @@ pub mod kernel;
 pub mod local_address;
 pub mod netlink;
 pub mod netns;
+pub mod object;
 pub mod preflight;
 pub mod state;
+pub mod tables;
 
 pub use error::{Error, Result};

@@ -1,0 +1,132 @@
+//! The BPF object: what is in it, and loading it with its maps pinned.
+
+use std::path::Path;
+
+use aya::{Ebpf, EbpfLoader};
+use demux_common::layout::{capacity, map, program};
+
+use crate::{Error, Result, state::Paths};
+
+/// The object that `cargo xtask build` made, or nothing.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/demux.o"));
+
+/// How many entries the tables have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacities {
+    /// Rows of the connection table.
+    pub connections: u32,
+    /// Bindings.
+    pub bindings: u32,
+}
+
+impl Default for Capacities {
+    fn default() -> Self {
+        Self {
+            connections: capacity::CONNECTIONS,
+            bindings: capacity::BINDINGS - 1,
+        }
+    }
+}
+
+impl Capacities {
+    /// The most rows that a table may have: 2^24 rows already are more than 2 GiB.
+    pub const MAX_CONNECTIONS: u32 = 1 << 24;
+    /// The most bindings: their indexes are 16 bits wide, and 0 is none.
+    pub const MAX_BINDINGS: u32 = 65_535;
+
+    /// Entries of each map whose capacity can be chosen.
+    fn entries(self) -> [(&'static str, u32); 6] {
+        let bindings = self.bindings + 1;
+        [
+            (map::CONNECTIONS, self.connections),
+            (map::BINDINGS, bindings),
+            (map::BINDING_COUNTS, bindings),
+            // Each binding adds at most two bounds to the ports, and each bound at most one profile.
+            // Twice as many again, because new profiles are written before old ones are given up.
+            (map::PORT_PROFILES, (4 * bindings + 2).min(65_536)),
+            // A dual-stack wildcard with a device has two keys.
+            (map::ADDRESSES, 2 * bindings),
+            (map::PREFIXES, 2 * bindings),
+        ]
+    }
+}
+
+/// The bytes of the object.
+///
+/// # Errors
+///
+/// [`Error::NoObject`] where the binary was built without one.
+pub fn bytes() -> Result<&'static [u8]> {
+    if OBJECT.is_empty() {
+        return Err(Error::NoObject);
+    }
+    Ok(OBJECT)
+}
+
+/// Creates the maps and pins them below `paths`, and prepares the programs, not loaded yet.
+///
+/// # Errors
+///
+/// What the kernel refuses.
+pub fn create(paths: &Paths, capacities: Capacities) -> Result<Ebpf> {
+    load(paths, capacities)
+}
+
+/// Prepares the programs on the maps that are pinned below `paths`.
+///
+/// # Errors
+///
+/// What the kernel refuses.
+fn load(paths: &Paths, capacities: Capacities) -> Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    for (name, entries) in capacities.entries() {
+        loader.map_max_entries(name, entries);
+    }
+    for name in map::ALL {
+        loader.map_pin_path(name, paths.map(name));
+    }
+    loader.load(bytes()?).map_err(|error| not_loaded(&error))
+}
+
+/// Loads a program of the object into the kernel and pins it.
+///
+/// # Errors
+///
+/// What the verifier or the BPF file system refuses.
+pub fn load_program(ebpf: &mut Ebpf, name: &str, pin: &Path) -> Result<()> {
+    let program: &mut aya::programs::Xdp = ebpf
+        .program_mut(name)
+        .ok_or_else(|| {
+            Error::unexpected("load the BPF object", format!("it has no program {name}"))
+        })?
+        .try_into()
+        .map_err(|error| not_loaded(&error))?;
+    program.load().map_err(|error| not_loaded(&error))?;
+    program
+        .pin(pin)
+        .map_err(|error| Error::unexpected(format!("pin {}", pin.display()), chain(&error)))
+}
+
+/// Names of all programs of the object.
+#[must_use]
+pub fn programs() -> &'static [&'static str] {
+    program::ALL
+}
+
+fn not_loaded(error: &(dyn std::error::Error + 'static)) -> Error {
+    Error::unexpected("load the BPF object", chain(error))
+}
+
+/// An error with everything that caused it, in one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text.replace('\n', " ")
+}
