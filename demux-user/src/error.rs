@@ -9,6 +9,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::capability::Capability;
+
 /// What every fallible function of the library returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -228,6 +230,23 @@ impl Error {
         Self::Io {
             operation: operation.into(),
             source: source.into(),
+        }
+    }
+
+    /// As [`Error::io`], but where the system forbids it, [`Error::MissingCapability`] with the capability
+    /// that the operation needs.
+    pub fn privileged(
+        operation: impl Into<String>,
+        source: impl Into<io::Error>,
+        capability: Capability,
+    ) -> Self {
+        let source = source.into();
+        if source.kind() != io::ErrorKind::PermissionDenied {
+            return Self::io(operation, source);
+        }
+        Self::MissingCapability {
+            operation: operation.into(),
+            missing: vec![capability.name()],
         }
     }
 

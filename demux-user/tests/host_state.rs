@@ -37,6 +37,10 @@ use rustix::{
 const ID: u64 = 4711;
 const SHORT: Duration = Duration::from_millis(50);
 
+/// A user and a group without rights. The number stands for the group demux, since tests do not change
+/// /etc/group.
+const NOBODY: u32 = 65534;
+
 fn begin(bpffs: &BpfFs, id: u64) -> NewInstance {
     match Instance::open_or_create(bpffs, id).unwrap() {
         Opened::New(new) => new,
@@ -228,6 +232,17 @@ fn namespaces_are_entered_by_name_and_by_path() {
         });
     });
     assert_eq!(NetworkNamespace::current().unwrap().cookie(), here.cookie());
+    as_user(NOBODY, || {
+        let error = NetworkNamespace::enter(&named.selector()).unwrap_err();
+        assert_eq!(
+            (error.code(), error.exit_status()),
+            ("permission_denied", 4)
+        );
+        assert!(
+            error.to_string().ends_with(": CAP_SYS_ADMIN missing"),
+            "{error}"
+        );
+    });
 }
 
 #[test]
@@ -314,8 +329,6 @@ fn a_bpf_file_system_is_mounted_once_and_found_again() {
 
 #[test]
 fn members_of_the_group_read_without_any_capability() {
-    // A number stands for the group, since tests do not change /etc/group.
-    const NOBODY: u32 = 65534;
     let temporary = TemporaryBpfFs::new();
     let instance = begin(temporary.bpffs(), ID).publish().unwrap();
     let path = instance.paths().map("BINDINGS");

@@ -12,7 +12,7 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 
 use super::{cookie_of_this_thread, is_namespace};
-use crate::{Error, Result};
+use crate::{Error, Result, capability::Capability};
 
 /// The cookies of all network namespaces that something visible from here keeps alive: a thread, an open
 /// descriptor, or a mount such as those of `ip netns`.
@@ -39,7 +39,13 @@ fn visit(namespace: &File) -> Result<u64> {
     setns(namespace, CloneFlags::CLONE_NEWNET)
         .map_err(io::Error::from)
         .and_then(|()| cookie_of_this_thread())
-        .map_err(|source| Error::io("visit another network namespace", source))
+        .map_err(|source| {
+            Error::privileged(
+                "visit other network namespaces",
+                source,
+                Capability::SysAdmin,
+            )
+        })
 }
 
 /// One open file for each namespace found, by inode number.

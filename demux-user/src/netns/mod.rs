@@ -23,7 +23,7 @@ use nix::{
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 pub use self::alive::all_cookies;
-use crate::{Error, Result};
+use crate::{Error, Result, capability::Capability};
 
 /// Where `ip netns` keeps the namespaces it has named.
 const NAMED: &str = "/run/netns";
@@ -68,7 +68,7 @@ impl NetworkNamespace {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownNamespace`] where there is none; EPERM without CAP_SYS_ADMIN.
+    /// [`Error::UnknownNamespace`] where there is none, [`Error::MissingCapability`] without CAP_SYS_ADMIN.
     pub fn enter(selector: &str) -> Result<Self> {
         let unknown = |reason: String| Error::UnknownNamespace {
             selector: selector.to_owned(),
@@ -90,7 +90,11 @@ impl NetworkNamespace {
         }
         setns(&file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
             Errno::EINVAL => unknown(format!("{} is a namespace of another kind", path.display())),
-            errno => Error::io(format!("enter the network namespace {selector:?}"), errno),
+            errno => Error::privileged(
+                format!("enter the network namespace {selector:?}"),
+                errno,
+                Capability::SysAdmin,
+            ),
         })?;
         Self::current()
     }

@@ -8,8 +8,8 @@ use std::{
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use super::{Risk, is_absent, nftables::translating_target};
-use crate::{Error, Result};
+use super::{Risk, forbidden, is_absent, nftables::translating_target};
+use crate::Result;
 
 // Numbers and layouts from the kernel's `ip_tables.h`, `ip6_tables.h` and `x_tables.h`.
 const GET_INFO: libc::c_int = 64;
@@ -77,7 +77,7 @@ fn tables(family: &Family) -> Result<Vec<String>> {
             .map(str::to_owned)
             .collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(Error::io(format!("read {}", family.names), source)),
+        Err(source) => Err(forbidden(&format!("read {}", family.names), source)),
     }
 }
 

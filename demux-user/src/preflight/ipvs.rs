@@ -5,8 +5,8 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use super::Risk;
-use crate::{Error, Result};
+use super::{Risk, forbidden};
+use crate::Result;
 
 const SERVICES: &str = "/proc/thread-self/net/ip_vs";
 
@@ -14,7 +14,7 @@ pub(super) fn risks() -> Result<Vec<Risk>> {
     match fs::read_to_string(SERVICES) {
         Ok(table) => Ok(parse(&table)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(Error::io(format!("read {SERVICES}"), source)),
+        Err(source) => Err(forbidden(&format!("read {SERVICES}"), source)),
     }
 }
 

@@ -16,6 +16,7 @@ use aya_obj::generated::bpf_attach_type;
 pub use self::driver::{DriverReport, Native, report};
 use crate::{
     Error, Result, bpf,
+    capability::Capability,
     interface::{self, Interface},
     netns::NetworkNamespace,
 };
@@ -135,11 +136,10 @@ impl fmt::Display for Risk {
 
 /// What in the present namespace, and about this interface of it, speaks against a default other than `pass`.
 ///
-/// Needs CAP_NET_ADMIN to see all of it.
-///
 /// # Errors
 ///
-/// Where the kernel cannot be asked about something that it has.
+/// [`Error::MissingCapability`] without CAP_NET_ADMIN, and where the kernel cannot be asked about something
+/// that it has.
 pub fn risks(interface: &Interface) -> Result<Vec<Risk>> {
     let mut risks = nftables::risks()?;
     risks.extend(iptables::risks()?);
@@ -154,7 +154,7 @@ fn sk_lookup() -> Result<Option<Risk>> {
     match bpf::netns_program_count(namespace.as_fd(), bpf_attach_type::BPF_SK_LOOKUP) {
         Ok(0) => Ok(None),
         Ok(count) => Ok(Some(Risk::SkLookup(count))),
-        Err(source) => Err(Error::io("look for sk_lookup programs", source)),
+        Err(source) => Err(forbidden("look for sk_lookup programs", source)),
     }
 }
 
@@ -175,6 +175,11 @@ fn neighbours(interface: &Interface, all: &[Interface]) -> Vec<Risk> {
         kind: kind(upper),
     });
     master.into_iter().chain(uppers).collect()
+}
+
+/// The error where the kernel cannot be asked, most often for want of CAP_NET_ADMIN.
+fn forbidden(operation: &str, source: io::Error) -> Error {
+    Error::privileged(operation, source, Capability::NetAdmin)
 }
 
 /// Whether a question failed only because the kernel does not have what it is about.

@@ -4,9 +4,9 @@
 
 use std::{collections::BTreeMap, io};
 
-use super::{Risk, is_absent};
+use super::{Risk, forbidden, is_absent};
 use crate::{
-    Error, Result,
+    Result,
     netlink::{Netlink, RawMessage, attribute, attributes, text},
 };
 
@@ -29,7 +29,7 @@ pub(super) fn risks() -> Result<Vec<Risk>> {
     match dump() {
         Ok(messages) => Ok(summarise(&messages)),
         Err(error) if is_absent(&error) => Ok(Vec::new()),
-        Err(source) => Err(Error::io("read the rules of nftables", source)),
+        Err(source) => Err(forbidden("read the rules of nftables", source)),
     }
 }
 
