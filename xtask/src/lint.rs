@@ -69,5 +69,5 @@ fn deny() -> Result<()> {
 }
 
 fn bpf() -> Result<()> {
-    build::object().map(drop)
+    build::object_without_warnings()
 }
