@@ -4,7 +4,7 @@
 //! [`Error::hint`] is what the user can do. [`Error::code`] is a stable word for programs that read the
 //! JSON output, and [`Error::exit_status`] is the status the command ends with.
 //!
-//! To add an error: add the variant with its line, then its row in [`Error::class`], then, where there is
+//! To add an error: add the variant with its line, then its row in `Error::class`, then, where there is
 //! something to do about it, its hint.
 
 use std::{io, path::PathBuf};
@@ -124,6 +124,14 @@ pub enum Error {
         interface: String,
         /// What was found, one entry each.
         risks: Vec<String>,
+    },
+    /// There is nothing left to confirm.
+    #[error("the probation of {interface} has run out: its default is pass again")]
+    ProbationOver {
+        /// Name of the interface.
+        interface: String,
+        /// The default that was on probation.
+        default: String,
     },
     /// Another demux command holds the state.
     #[error("another demux command is using {}{}", .path.display(), holders(.pids))]
@@ -303,6 +311,7 @@ impl Error {
             Self::HookBusy { .. } => ("hook_busy", Status::Conflict),
             Self::OptionsDiffer { .. } => ("options_differ", Status::Conflict),
             Self::UnsafeDefault { .. } => ("unsafe_default", Status::Conflict),
+            Self::ProbationOver { .. } => ("probation_over", Status::Conflict),
             Self::Locked { .. } => ("locked", Status::Conflict),
             Self::LayoutMismatch { .. } => ("layout_mismatch", Status::Conflict),
             Self::StaleState { .. } => ("stale_state", Status::Conflict),
@@ -350,6 +359,9 @@ impl Error {
             Self::OptionsDiffer { remedy, .. } => format!("apply them with: {remedy}"),
             Self::UnsafeDefault { .. } => {
                 "keep the default at pass, or insist with --force (and --try SECONDS)".into()
+            }
+            Self::ProbationOver { interface, default } => {
+                format!("try it again with: demux set default@{interface}={default} --try SECONDS")
             }
             Self::Locked { .. } => "try again when it has ended".into(),
             Self::LayoutMismatch { .. } => {

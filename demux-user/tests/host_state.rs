@@ -1,4 +1,4 @@
-//! Instances, the BPF file system and network namespaces on the running kernel.
+//! Instances on the running kernel.
 
 mod common;
 
@@ -17,29 +17,17 @@ use common::{
     bpf::{self as objects, GENERIC, attach_xdp, xdp_program},
     bpffs::TemporaryBpfFs,
     netns::Netns,
+    user::{NOBODY, as_user},
 };
 use demux_user::{
     Error,
     bpf::{self, BatchReader},
     bpffs::BpfFs,
-    netns::{self, NetworkNamespace},
     state::{self, Instance, Lock, NewInstance, Opened},
-};
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
-use rustix::{
-    process::{Gid, Uid},
-    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
 const ID: u64 = 4711;
 const SHORT: Duration = Duration::from_millis(50);
-
-/// A user and a group without rights. The number stands for the group demux, since tests do not change
-/// /etc/group.
-const NOBODY: u32 = 65534;
 
 fn begin(bpffs: &BpfFs, id: u64) -> NewInstance {
     match Instance::open_or_create(bpffs, id).unwrap() {
@@ -213,121 +201,6 @@ fn removal_detaches_and_who_waited_finds_nothing() {
 }
 
 #[test]
-fn namespaces_are_entered_by_name_and_by_path() {
-    let (named, nameless) = (Netns::named(), Netns::new());
-    named.veth("v0", &nameless, "v1");
-    let here = NetworkNamespace::current().unwrap();
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let there = NetworkNamespace::enter(&named.selector()).unwrap();
-            assert_ne!(
-                (there.cookie(), there.inode()),
-                (here.cookie(), here.inode())
-            );
-            assert_eq!(there.name(), Some(named.selector()));
-            assert!(demux_user::interface::by_name("v0").is_ok());
-            let other = NetworkNamespace::enter(&nameless.selector()).unwrap();
-            assert_eq!(other.name(), None);
-            assert!(demux_user::interface::by_name("v1").is_ok());
-        });
-    });
-    assert_eq!(NetworkNamespace::current().unwrap().cookie(), here.cookie());
-    as_user(NOBODY, || {
-        let error = NetworkNamespace::enter(&named.selector()).unwrap_err();
-        assert_eq!(
-            (error.code(), error.exit_status()),
-            ("permission_denied", 4)
-        );
-        assert!(
-            error.to_string().ends_with(": CAP_SYS_ADMIN missing"),
-            "{error}"
-        );
-    });
-}
-
-#[test]
-fn a_namespace_counts_as_alive_until_nothing_holds_it() {
-    let cookie = |network: &Netns| network.enter(|| NetworkNamespace::current().unwrap().cookie());
-    let (held, named) = (Netns::new(), Netns::named());
-    let (held_cookie, named_cookie) = (cookie(&held), cookie(&named));
-    let alive = netns::all_cookies().unwrap();
-    assert!(alive.contains(&held_cookie) && alive.contains(&named_cookie));
-    drop(held);
-    let alive = netns::all_cookies().unwrap();
-    assert!(!alive.contains(&held_cookie) && alive.contains(&named_cookie));
-}
-
-/// What `ip netns exec` does to a process before it runs the command.
-fn as_ip_netns_exec_does(work: impl FnOnce() + Send) {
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNS).unwrap();
-            let all = MsFlags::MS_SLAVE | MsFlags::MS_REC;
-            mount(None::<&str>, "/", None::<&str>, all, None::<&str>).unwrap();
-            nix::mount::umount2("/sys", nix::mount::MntFlags::MNT_DETACH).unwrap();
-            mount(
-                Some("sysfs"),
-                "/sys",
-                Some("sysfs"),
-                MsFlags::empty(),
-                None::<&str>,
-            )
-            .unwrap();
-            work();
-        });
-    });
-}
-
-#[test]
-fn pins_that_would_vanish_with_ip_netns_exec_are_refused() {
-    let network = Netns::named();
-    network.enter(|| {
-        as_ip_netns_exec_does(|| {
-            let namespace = network.selector();
-            for result in [BpfFs::find(None), BpfFs::find_or_mount(None)] {
-                let error = result.unwrap_err();
-                assert_eq!((error.code(), error.exit_status()), ("private_bpffs", 5));
-                let hint = error.hint().unwrap();
-                assert!(hint.contains(&format!("demux -N {namespace} ")), "{hint}");
-            }
-            // Also where somebody has mounted one there.
-            mount(
-                Some("bpf"),
-                BpfFs::DEFAULT,
-                Some("bpf"),
-                MsFlags::empty(),
-                None::<&str>,
-            )
-            .unwrap();
-            assert_eq!(BpfFs::find(None).unwrap_err().code(), "private_bpffs");
-            // And where it is ours to mount, elsewhere: nothing stays mounted.
-            let directory = tempfile::tempdir().unwrap();
-            let error = BpfFs::find_or_mount(Some(directory.path())).unwrap_err();
-            assert_eq!(error.code(), "private_bpffs");
-            assert_eq!(
-                BpfFs::find(Some(directory.path())).unwrap_err().code(),
-                "not_loaded"
-            );
-        });
-    });
-}
-
-#[test]
-fn a_bpf_file_system_is_mounted_once_and_found_again() {
-    let temporary = TemporaryBpfFs::new();
-    let found = BpfFs::find(Some(temporary.path())).unwrap();
-    assert_eq!(&found, temporary.bpffs());
-    assert_eq!(found.path(), temporary.path());
-    assert_eq!(mode(temporary.path()), 0o755);
-    let again = BpfFs::find_or_mount(Some(temporary.path())).unwrap();
-    assert_eq!(again, found);
-    // A directory in it is one too.
-    let inner = temporary.path().join("inner");
-    fs::create_dir(&inner).unwrap();
-    assert!(BpfFs::find(Some(&inner)).is_ok());
-}
-
-#[test]
 fn members_of_the_group_read_without_any_capability() {
     let temporary = TemporaryBpfFs::new();
     let instance = begin(temporary.bpffs(), ID).publish().unwrap();
@@ -353,18 +226,5 @@ fn members_of_the_group_read_without_any_capability() {
         assert!(reader.next_batch().unwrap().is_none());
         let refused = bpf::object_get(&path, false).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EACCES));
-    });
-}
-
-/// Runs `work` on a thread without capabilities, as a user and member of the group with the same number.
-fn as_user(id: u32, work: impl FnOnce() + Send) {
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
-            set_thread_groups(&[]).unwrap();
-            set_thread_res_gid(group, group, group).unwrap();
-            set_thread_res_uid(user, user, user).unwrap();
-            work();
-        });
     });
 }

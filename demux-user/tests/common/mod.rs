@@ -10,3 +10,4 @@ pub mod bpf;
 pub mod bpffs;
 pub mod netns;
 pub mod nftables;
+pub mod user;
