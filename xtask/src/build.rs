@@ -91,6 +91,10 @@ fn rustflags(toolchain: &setup::Toolchain) -> Vec<String> {
     }
     if let Some(sysroot) = toolchain.rustc.parent().and_then(Path::parent) {
         remap(sysroot, "/rust");
+        // What lies inside the workspace is compiled by its relative path.
+        if let Ok(relative) = sysroot.strip_prefix(workspace::root()) {
+            remap(relative, "/rust");
+        }
     }
     flags
 }
