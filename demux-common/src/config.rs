@@ -1,6 +1,6 @@
 //! The settings that the datapath reads: of the instance, and of each interface.
 
-use crate::connection::Timeouts;
+use crate::connection::{Timeouts, is_past};
 
 /// Which local endpoints get rows in the connection table.
 #[derive(
@@ -164,6 +164,13 @@ pub struct Interface {
 const _: () = assert!(size_of::<Interface>() == 24);
 
 impl Interface {
+    /// Whether the default was on probation, and the probation has run out unconfirmed.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_probation_over(&self, now: u64) -> bool {
+        self.probation_ends != 0 && is_past(self.probation_ends, now)
+    }
+
     /// The slots in which the entry of an interface may stand, in the order of probing.
     #[inline(always)]
     pub fn slots(ifindex: u32) -> impl Iterator<Item = u32> {

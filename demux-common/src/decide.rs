@@ -274,8 +274,7 @@ impl<T: Tables> Context<'_, T> {
             }
             return Decision::pass(Stage::Default, Reason::Unbound);
         }
-        let probation_ends = self.interface.probation_ends;
-        if probation_ends != 0 && is_past(probation_ends, self.now) {
+        if self.interface.is_probation_over(self.now) {
             return Decision::pass(Stage::Default, Reason::Probation);
         }
         if !self.is_local() {

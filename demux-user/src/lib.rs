@@ -1,5 +1,6 @@
 //! The controller of demux: what the `demux` command does, as a library that never prints.
 
+pub mod attach;
 pub mod bindings;
 pub mod bpf;
 pub mod bpffs;
@@ -9,11 +10,14 @@ pub mod error;
 pub mod ethtool;
 pub mod interface;
 pub mod kernel;
+pub mod load;
 pub mod local_address;
+pub mod locals;
 pub mod netlink;
 pub mod netns;
 pub mod object;
 pub mod preflight;
+pub mod settings;
 pub mod state;
 pub mod tables;
 

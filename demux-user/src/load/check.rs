@@ -1,0 +1,137 @@
+//! What loading would be like, without loading.
+
+use demux_common::config::Policy;
+
+use super::{LoadOptions, interfaces, require_system};
+use crate::{
+    Result,
+    attach::ModeChoice,
+    bpffs::BpfFs,
+    netns::NetworkNamespace,
+    object::Capacities,
+    preflight::{self, Native},
+    state::{Instance, Lock},
+};
+
+/// What is known before attaching to an interface.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Check {
+    /// Its name.
+    pub interface: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// The mode that `load` would end up with: `native`, `generic`, or `none` where it would refuse.
+    pub mode: &'static str,
+    /// Why.
+    pub mode_reason: String,
+    /// The driver.
+    pub driver: Option<String>,
+    /// Bytes of the largest packet, without the Ethernet header.
+    pub mtu: u32,
+    /// Receive queues in use.
+    pub rx_queues: Option<u32>,
+    /// Transmit queues in use.
+    pub tx_queues: Option<u32>,
+    /// Whether attaching in the driver takes the link down for a moment; `null` where that is not known.
+    pub resets_link: Option<bool>,
+    /// The memory of a new instance in bytes, about; 0 where there is an instance already.
+    pub memory_bytes: u64,
+    /// The XDP program on the interface, as `NAME (id ID, MODE)`.
+    pub program: Option<String>,
+    /// Whether that program is demux's own.
+    pub loaded: bool,
+    /// What speaks against a default other than `pass`.
+    pub risks: Vec<String>,
+    /// Whether `load` with these options would succeed.
+    pub ok: bool,
+}
+
+/// Looks at interfaces as `load` with these options would, and changes nothing.
+///
+/// # Errors
+///
+/// As `load`, where the options themselves are wrong or the machine lacks something.
+pub fn check(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<Vec<Check>> {
+    require_system()?;
+    options.check()?;
+    let capacities = options.capacities()?;
+    let namespace = NetworkNamespace::current()?;
+    let instance = match Instance::open(bpffs, namespace.cookie(), Lock::Shared) {
+        Ok(instance) => Some(instance),
+        Err(crate::Error::NotLoaded) => None,
+        Err(error) => return Err(error),
+    };
+    interfaces::resolve(names)?
+        .iter()
+        .map(|device| {
+            let report = preflight::report(device)?;
+            let loaded = instance
+                .as_ref()
+                .is_some_and(|instance| instance.paths().xdp_link(device.index).exists());
+            let risks: Vec<String> = preflight::risks(device)?
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            let choice = options.mode.unwrap_or_default();
+            let (mode, mode_reason) = foretell(choice, &report.native);
+            let is_safe = risks.is_empty()
+                || options.force
+                || options.default.unwrap_or(Policy::Pass) == Policy::Pass;
+            Ok(Check {
+                interface: device.name.clone(),
+                ifindex: device.index,
+                mode,
+                mode_reason,
+                driver: report.driver,
+                mtu: report.mtu,
+                rx_queues: report.channels.map(|channels| channels.rx),
+                tx_queues: report.channels.map(|channels| channels.tx),
+                resets_link: report.resets_link,
+                memory_bytes: if instance.is_some() {
+                    0
+                } else {
+                    estimate(capacities)
+                },
+                program: report.xdp.map(|xdp| {
+                    let name = xdp.program_name().unwrap_or_else(|| "?".to_owned());
+                    format!("{name} (id {}, {})", xdp.program_id, xdp.mode)
+                }),
+                loaded,
+                ok: mode != "none" && is_safe && (report.xdp.is_none() || loaded),
+                risks,
+            })
+        })
+        .collect()
+}
+
+fn foretell(choice: ModeChoice, native: &Native) -> (&'static str, String) {
+    match (choice, native) {
+        (ModeChoice::Generic, _) => ("generic", "asked for".to_owned()),
+        (ModeChoice::Native, Native::Impossible(reason)) => ("none", reason.clone()),
+        (ModeChoice::Auto, Native::Impossible(reason)) => ("generic", reason.clone()),
+        (_, Native::Likely) => ("native", "the driver supports it".to_owned()),
+        (ModeChoice::Native, Native::Unknown) => (
+            "native",
+            "asked for; only trying tells whether the driver can".to_owned(),
+        ),
+        (ModeChoice::Auto, Native::Unknown) => (
+            "native",
+            "only trying tells whether the driver can; else generic".to_owned(),
+        ),
+    }
+}
+
+/// About what the maps of a new instance take; `load` tells it exactly.
+fn estimate(capacities: Capacities) -> u64 {
+    use demux_common::{
+        binding::{Binding, PortSlot},
+        connection::{Connection, ConnectionKey},
+    };
+    // What the kernel keeps of each row besides key and value (struct htab_elem and its bucket).
+    const ROW_OVERHEAD: u64 = 48;
+    let row = (size_of::<ConnectionKey>() + size_of::<Connection>()) as u64 + ROW_OVERHEAD;
+    let ports = (PortSlot::COUNT * size_of::<PortSlot>()) as u64;
+    // A binding, its counters, and the profiles its ports may need.
+    let binding = (size_of::<Binding>() + 4 * 64) as u64 + 32;
+    u64::from(capacities.connections) * row + ports + u64::from(capacities.bindings) * binding
+}

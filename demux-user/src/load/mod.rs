@@ -1,0 +1,269 @@
+//! Loading: making an instance, attaching it to interfaces, and taking it off again.
+
+mod attached;
+mod check;
+mod instance;
+mod interfaces;
+mod unload;
+
+use std::time::Duration;
+
+use demux_common::{
+    config::{Config, Interface, Mode, Policy, Track},
+    layout::program,
+};
+
+pub use self::{
+    check::{Check, check},
+    instance::{create_instance, initial_config},
+    unload::{confirm, unload, unload_all},
+};
+use crate::{
+    Error, Result,
+    attach::{self, ModeChoice},
+    bpffs::BpfFs,
+    capability::{Capability, require},
+    interface::Interface as Device,
+    kernel, locals,
+    netns::NetworkNamespace,
+    object::Capacities,
+    preflight,
+    state::{Instance, Opened, Paths},
+    tables::{Access, Tables, now},
+};
+
+/// What a user asks for; `None` leaves a running value as it is.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// How to attach.
+    pub mode: Option<ModeChoice>,
+    /// What happens to packets that nothing claims.
+    pub default: Option<Policy>,
+    /// Which endpoints get rows.
+    pub track: Option<Track>,
+    /// Rows of the connection table.
+    pub max_connections: Option<u32>,
+    /// Bindings.
+    pub max_bindings: Option<u32>,
+    /// Whether the kernel's own sockets are asked.
+    pub kernel_sockets: Option<bool>,
+    /// Put the default on probation for so long.
+    pub probation: Option<Duration>,
+    /// Load although a default could hurt.
+    pub force: bool,
+}
+
+/// What became of one interface.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Its name.
+    pub interface: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// How it is attached.
+    pub mode: Mode,
+    /// Why it is not attached in the driver, where that was left open.
+    pub mode_note: Option<String>,
+    /// Whether it was loaded already, and nothing was changed.
+    pub already: bool,
+    /// The memory of the instance's maps in bytes.
+    pub memory_bytes: u64,
+}
+
+/// Attaches demux to interfaces, all of them or none, and makes the instance where there is none yet.
+///
+/// # Errors
+///
+/// [`Error::UnknownInterface`], [`Error::HookBusy`], [`Error::UnsafeDefault`], [`Error::OptionsDiffer`],
+/// [`Error::MissingCapability`], [`Error::KernelTooOld`]; nothing is changed then.
+pub fn load(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<Vec<Loaded>> {
+    require_system()?;
+    options.check()?;
+    let devices = interfaces::resolve(names)?;
+    let namespace = NetworkNamespace::current()?;
+    match Instance::open_or_create(bpffs, namespace.cookie())? {
+        Opened::Existing(instance) => {
+            let tables = Tables::open(&instance, Access::ReadWrite)?;
+            let (present, absent) = attached::split(&instance, &tables, devices)?;
+            let mut differences = attached::differences(&tables, options)?;
+            for device in &present {
+                differences.extend(attached::interface_differences(&tables, device, options)?);
+            }
+            attached::refuse(&present, differences, options)?;
+            interfaces::refuse_busy(&absent)?;
+            refuse_risks(&absent, options)?;
+            let mut loaded: Vec<Loaded> = Vec::new();
+            for device in &present {
+                loaded.push(attached::describe(&tables, device)?);
+            }
+            loaded.extend(attach_all(instance.paths(), &tables, &absent, options)?);
+            Ok(loaded)
+        }
+        Opened::New(new) => {
+            interfaces::refuse_busy(&devices)?;
+            refuse_risks(&devices, options)?;
+            let tables = create_instance(&new, options.capacities()?, &options.config())?;
+            let loaded = attach_all(new.paths(), &tables, &devices, options)?;
+            new.publish()?;
+            Ok(loaded)
+        }
+    }
+}
+
+/// What every command that loads or attaches needs of the machine.
+pub(crate) fn require_system() -> Result<()> {
+    kernel::require_minimum()?;
+    require(
+        "load BPF programs",
+        &[Capability::Bpf, Capability::NetAdmin],
+    )
+}
+
+/// Refuses a default that could drop packets which have no socket here.
+pub(crate) fn refuse_risks(devices: &[Device], options: &LoadOptions) -> Result<()> {
+    let default = options.default.unwrap_or(Policy::Pass);
+    if default == Policy::Pass || options.force {
+        return Ok(());
+    }
+    for device in devices {
+        refuse_risk(device, default)?;
+    }
+    Ok(())
+}
+
+/// As [`refuse_risks`], for one interface.
+pub(crate) fn refuse_risk(device: &Device, default: Policy) -> Result<()> {
+    let risks = preflight::risks(device)?;
+    if risks.is_empty() {
+        return Ok(());
+    }
+    Err(Error::UnsafeDefault {
+        default: default.name().to_owned(),
+        interface: device.name.clone(),
+        risks: risks.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// Attaches to every interface; where one refuses, those before it are taken off again.
+fn attach_all(
+    paths: &Paths,
+    tables: &Tables,
+    devices: &[Device],
+    options: &LoadOptions,
+) -> Result<Vec<Loaded>> {
+    locals::refresh(tables)?;
+    interfaces::free_vanished(paths, tables)?;
+    let memory_bytes = tables.memory_bytes()?;
+    let mut loaded = Vec::new();
+    for device in devices {
+        match attach_one(paths, tables, device, options) {
+            Ok((mode, mode_note)) => loaded.push(Loaded {
+                interface: device.name.clone(),
+                ifindex: device.index,
+                mode,
+                mode_note,
+                already: false,
+                memory_bytes,
+            }),
+            Err(error) => {
+                for done in &loaded {
+                    interfaces::take_off(paths, tables, done.ifindex)?;
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(loaded)
+}
+
+fn attach_one(
+    paths: &Paths,
+    tables: &Tables,
+    device: &Device,
+    options: &LoadOptions,
+) -> Result<(Mode, Option<String>)> {
+    let slot = interfaces::free_slot(tables, device)?;
+    let mut entry = Interface {
+        probation_ends: 0,
+        ifindex: device.index,
+        station: device.mac.unwrap_or_default(),
+        default: options.default.unwrap_or(Policy::Pass),
+        mode: Mode::Native,
+        reserved: [0; 4],
+    };
+    tables.clear_counters(slot)?;
+    if let Some(probation) = options.probation {
+        entry.probation_ends = deadline(probation);
+    }
+    // The entry comes first: a packet of an interface without one passes, whatever the default.
+    tables.set_interface(slot, &entry)?;
+    let link = paths.xdp_link(device.index);
+    let choice = options.mode.unwrap_or_default();
+    match attach::attach(&paths.program(program::INGRESS), device, choice, &link) {
+        Ok(attached) => {
+            entry.mode = attached.mode;
+            tables.set_interface(slot, &entry)?;
+            Ok((attached.mode, attached.note))
+        }
+        Err(error) => {
+            tables.clear_interface(slot)?;
+            Err(error)
+        }
+    }
+}
+
+/// The moment, on the datapath's clock, at which a probation that begins now ends.
+pub(crate) fn deadline(probation: Duration) -> u64 {
+    // 0 would mean that there is none.
+    now().wrapping_add(probation.as_nanos() as u64).max(1)
+}
+
+impl LoadOptions {
+    fn check(&self) -> Result<()> {
+        if self.probation.is_some() && self.default.unwrap_or(Policy::Pass) == Policy::Pass {
+            return Err(Error::invalid(
+                "option",
+                "--try",
+                "it goes with a --default other than pass",
+            ));
+        }
+        self.capacities().map(|_capacities| ())
+    }
+
+    /// The capacities of a new instance.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] where one is out of range.
+    pub fn capacities(&self) -> Result<Capacities> {
+        let mut capacities = Capacities::default();
+        let in_range = |what: &'static str, value: u32, max: u32| {
+            if (1..=max).contains(&value) {
+                return Ok(value);
+            }
+            Err(Error::invalid(
+                what,
+                value.to_string(),
+                format!("it must be from 1 to {max}"),
+            ))
+        };
+        if let Some(connections) = self.max_connections {
+            let max = Capacities::MAX_CONNECTIONS;
+            capacities.connections = in_range("--max-connections", connections, max)?;
+        }
+        if let Some(bindings) = self.max_bindings {
+            capacities.bindings = in_range("--max-bindings", bindings, Capacities::MAX_BINDINGS)?;
+        }
+        Ok(capacities)
+    }
+
+    /// The settings of a new instance.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        Config {
+            track: self.track.unwrap_or(Track::Local),
+            kernel_sockets: u8::from(self.kernel_sockets.unwrap_or(true)),
+            ..initial_config()
+        }
+    }
+}

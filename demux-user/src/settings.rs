@@ -1,0 +1,250 @@
+//! Settings that can be changed while demux runs: reading them, and changing several at once.
+
+use std::time::Duration;
+
+use demux_common::{
+    config::{Config, Interface, Policy, Track},
+    connection::State,
+};
+
+use crate::{
+    Error, Result,
+    bpffs::BpfFs,
+    interface, load, locals,
+    netns::NetworkNamespace,
+    state::{Instance, Lock},
+    tables::{Access, Tables, now},
+};
+
+/// The longest timeout: a year.
+const MAX_TIMEOUT: u32 = 365 * 24 * 60 * 60;
+
+/// A change of one setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Assignment {
+    /// The default of an interface; of all of them where none is named.
+    Default {
+        /// The interface.
+        interface: Option<String>,
+        /// The default.
+        policy: Policy,
+    },
+    /// Which endpoints get rows.
+    Track(Track),
+    /// Whether the kernel's own sockets are asked before a default applies.
+    KernelSockets(bool),
+    /// Seconds after which a row of a state expires.
+    Timeout(State, u32),
+}
+
+impl Assignment {
+    /// Reads `KEY=VALUE`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] that lists the keys, or the values of the key.
+    pub fn parse(text: &str) -> Result<Self> {
+        let invalid = |reason: String| Error::invalid("setting", text, reason);
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| invalid("write KEY=VALUE".to_owned()))?;
+        let (key, interface) = match key.split_once('@') {
+            Some((key, interface)) => (key, Some(interface.to_owned())),
+            None => (key, None),
+        };
+        if interface.is_some() && key != "default" {
+            return Err(invalid(
+                "only default@IFACE is for one interface".to_owned(),
+            ));
+        }
+        match key {
+            "default" => parse_policy(value)
+                .map(|policy| Self::Default { interface, policy })
+                .map_err(invalid),
+            "track" => match value {
+                "local" => Ok(Self::Track(Track::Local)),
+                "bound" => Ok(Self::Track(Track::Bound)),
+                _ => Err(invalid("track is local or bound".to_owned())),
+            },
+            "kernel-sockets" => match value {
+                "on" => Ok(Self::KernelSockets(true)),
+                "off" => Ok(Self::KernelSockets(false)),
+                _ => Err(invalid("kernel-sockets is on or off".to_owned())),
+            },
+            _ => {
+                let name = key.strip_prefix("timeout.").ok_or_else(|| {
+                    invalid(
+                        "the keys are default[@IFACE], track, kernel-sockets and timeout.STATE"
+                            .to_owned(),
+                    )
+                })?;
+                let state = State::ALL
+                    .iter()
+                    .find(|state| state.name().eq_ignore_ascii_case(name))
+                    .ok_or_else(|| {
+                        let names: Vec<String> = State::ALL
+                            .iter()
+                            .map(|state| state.name().to_lowercase())
+                            .collect();
+                        invalid(format!("the states are {}", names.join(", ")))
+                    })?;
+                let seconds = value
+                    .parse()
+                    .ok()
+                    .filter(|seconds| (1..=MAX_TIMEOUT).contains(seconds))
+                    .ok_or_else(|| invalid(format!("a timeout is 1 to {MAX_TIMEOUT} seconds")))?;
+                Ok(Self::Timeout(*state, seconds))
+            }
+        }
+    }
+}
+
+/// Reads the name of a default.
+///
+/// # Errors
+///
+/// A sentence with the names that there are.
+pub fn parse_policy(text: &str) -> Result<Policy, String> {
+    match text {
+        "pass" => Ok(Policy::Pass),
+        "drop" => Ok(Policy::Drop),
+        "reject" => Err("reject is not available yet; a default is pass or drop".to_owned()),
+        _ => Err("a default is pass or drop".to_owned()),
+    }
+}
+
+/// Applies changes, all of them or none. A default other than `pass` is refused where it could drop
+/// wanted packets, unless `force` is given, and is on probation for as long as `probation` says.
+///
+/// # Errors
+///
+/// [`Error::NotLoaded`], [`Error::NotAttached`], [`Error::UnsafeDefault`]; nothing is changed then.
+pub fn set(
+    bpffs: &BpfFs,
+    assignments: &[Assignment],
+    force: bool,
+    probation: Option<Duration>,
+) -> Result<()> {
+    let namespace = NetworkNamespace::current()?;
+    let instance = Instance::open(bpffs, namespace.cookie(), Lock::Exclusive)?;
+    let tables = Tables::open(&instance, Access::ReadWrite)?;
+    let before = tables.config()?;
+    let mut config = before;
+    let entries = tables.interfaces()?;
+    let mut changed = entries.clone();
+    for assignment in assignments {
+        match assignment {
+            Assignment::Default { interface, policy } => {
+                change_default(&mut changed, interface.as_deref(), *policy, probation)?;
+            }
+            Assignment::Track(track) => config.track = *track,
+            Assignment::KernelSockets(on) => config.kernel_sockets = u8::from(*on),
+            Assignment::Timeout(state, seconds) => *config.timeouts.of_mut(*state) = *seconds,
+        }
+    }
+    let is_default_set = assignments
+        .iter()
+        .any(|assignment| matches!(assignment, Assignment::Default { policy, .. } if *policy != Policy::Pass));
+    if probation.is_some() && !is_default_set {
+        return Err(Error::invalid(
+            "option",
+            "--try",
+            "it goes with a default other than pass",
+        ));
+    }
+    if !force {
+        refuse_risks(&entries, &changed)?;
+    }
+
+    locals::refresh(&tables)?;
+    // `refresh` has brought its own field up to date.
+    config.local_prefixes = tables.config()?.local_prefixes;
+    if config != before {
+        tables.set_config(&config)?;
+    }
+    for ((_, old), (slot, new)) in entries.iter().zip(&changed) {
+        if old != new {
+            tables.set_interface(*slot, new)?;
+        }
+    }
+    Ok(())
+}
+
+fn change_default(
+    entries: &mut [(u32, Interface)],
+    name: Option<&str>,
+    policy: Policy,
+    probation: Option<Duration>,
+) -> Result<()> {
+    let index = match name {
+        Some(name) => {
+            let index = interface::by_name(name)?.index;
+            if !entries.iter().any(|(_, entry)| entry.ifindex == index) {
+                return Err(Error::NotAttached(name.to_owned()));
+            }
+            Some(index)
+        }
+        None => None,
+    };
+    for (_, entry) in entries {
+        if index.is_none_or(|index| index == entry.ifindex) {
+            entry.default = policy;
+            entry.probation_ends = match probation {
+                Some(probation) if policy != Policy::Pass => load::deadline(probation),
+                _ => 0,
+            };
+        }
+    }
+    Ok(())
+}
+
+fn refuse_risks(before: &[(u32, Interface)], after: &[(u32, Interface)]) -> Result<()> {
+    let now = now();
+    for ((_, old), (_, new)) in before.iter().zip(after) {
+        let applied = old.default == new.default && !old.is_probation_over(now);
+        if new.default == Policy::Pass || applied {
+            continue;
+        }
+        if let Some(device) = interface::by_index(new.ifindex)? {
+            load::refuse_risk(&device, new.default)?;
+        }
+    }
+    Ok(())
+}
+
+/// The settings as they are, as keys and values of `demux set`. An interface is named by `name`.
+#[must_use]
+pub fn settings(
+    config: &Config,
+    interfaces: &[Interface],
+    name: impl Fn(u32) -> String,
+) -> Vec<(String, String)> {
+    let mut settings: Vec<(String, String)> = interfaces
+        .iter()
+        .map(|entry| {
+            let default = if entry.is_probation_over(now()) {
+                Policy::Pass
+            } else {
+                entry.default
+            };
+            (
+                format!("default@{}", name(entry.ifindex)),
+                default.name().to_owned(),
+            )
+        })
+        .collect();
+    let sockets = if config.kernel_sockets == 0 {
+        "off"
+    } else {
+        "on"
+    };
+    settings.push(("track".to_owned(), config.track.name().to_owned()));
+    settings.push(("kernel-sockets".to_owned(), sockets.to_owned()));
+    for state in State::ALL {
+        settings.push((
+            format!("timeout.{}", state.name().to_lowercase()),
+            config.timeouts.of(*state).to_string(),
+        ));
+    }
+    settings
+}
