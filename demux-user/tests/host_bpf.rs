@@ -273,10 +273,10 @@ fn a_program_runs_on_a_frame_of_ours() {
     let program = xdp_program("test_drop", XDP_DROP);
     let frame: Vec<u8> = (0..64).collect();
     let outcome = bpf::test_run(program.as_fd(), &frame, 256, None, 1).unwrap();
-    assert_eq!(outcome.retval, XDP_DROP.into());
+    assert_eq!(outcome.retval, u32::from(XDP_DROP));
     assert_eq!(outcome.data_out, frame);
     let blind = bpf::test_run(program.as_fd(), &frame, 0, None, 100).unwrap();
-    assert_eq!(blind.data_out, []);
+    assert!(blind.data_out.is_empty());
     let short = bpf::test_run(program.as_fd(), &frame[..13], 256, None, 1).unwrap_err();
     assert_eq!(short.raw_os_error(), Some(libc::EINVAL));
     let tight = bpf::test_run(program.as_fd(), &frame, 10, None, 1).unwrap_err();
@@ -298,7 +298,7 @@ fn a_program_runs_as_if_the_frame_came_in_through_an_interface() {
     };
     netns.enter(|| {
         let run = |index| bpf::test_run(program.as_fd(), &[0; 64], 64, Some(&context(index)), 1);
-        assert_eq!(run(index).unwrap().retval, XDP_DROP.into());
+        assert_eq!(run(index).unwrap().retval, u32::from(XDP_DROP));
         assert_eq!(
             run(index + 77).unwrap_err().raw_os_error(),
             Some(libc::ENODEV)

@@ -1,0 +1,312 @@
+//! From the bytes of a map entry to readable fields.
+
+use demux_common::{
+    address::{Address, Family},
+    binding::{
+        AddressKey, Binding, PortPattern, PortProfile, PortSlot, PrefixKey, PrefixMatch, Scope,
+    },
+    config::{Config, Interface},
+    connection::{Connection, ConnectionKey, State},
+    counters::InterfaceCounters,
+    layout::{LocalPrefix, Meta, map},
+    protocol::Protocol,
+    reason::{Count, Reason, Verdict},
+};
+use serde_json::{Value, json};
+use zerocopy::{Immutable, KnownLayout, TryFromBytes};
+
+use super::super::{bindings::flags, names::Names};
+use crate::{
+    Error, Result,
+    bindings::{Pattern, Ports, change::name_of, pattern::to_ip},
+    render::Record,
+};
+
+/// Decodes the entries of one map.
+pub(super) struct Decoder<'a> {
+    map: &'a str,
+    names: &'a Names,
+    /// Bytes from the value of one CPU to that of the next.
+    cpu_stride: usize,
+}
+
+impl<'a> Decoder<'a> {
+    pub(super) fn new(map: &'a str, names: &'a Names, cpu_stride: usize) -> Self {
+        Self {
+            map,
+            names,
+            cpu_stride,
+        }
+    }
+
+    /// The records of an entry: none where it is empty, several where it holds several things.
+    pub(super) fn decode(&self, key: &[u8], value: &[u8]) -> Result<Vec<Record>> {
+        let is_array = key.len() == 4;
+        if is_array && value.iter().all(|&byte| byte == 0) {
+            return Ok(Vec::new());
+        }
+        let one = |record| Ok(vec![record]);
+        match self.map {
+            map::META => one(meta(&self.read(value)?)),
+            map::CONFIG => one(config(&self.read(value)?)),
+            map::INTERFACES => one(self.interface(self.read(key)?, &self.read(value)?)),
+            map::COUNTERS => self.counters(self.read(key)?, value),
+            map::BINDINGS => one(self.binding(self.read(key)?, &self.read(value)?)),
+            map::BINDING_COUNTS => self.binding_counts(self.read(key)?, value),
+            map::PORTS => one(port(self.read(key)?, &self.read(value)?)),
+            map::PORT_PROFILES => Ok(profile(self.read(key)?, &self.read(value)?)),
+            map::ADDRESSES => one(self.address(&self.read(key)?, self.read(value)?)),
+            map::PREFIXES => one(self.prefix(&self.read(key)?, &self.read(value)?)),
+            map::CONNECTIONS => one(connection(&self.read(key)?, &self.read(value)?)),
+            map::LOCALS => one(local(&self.read(key)?)),
+            map::LOCAL_PREFIXES => one(local_prefix(&self.read(key)?)),
+            other => Err(Error::MapNotFound(other.to_owned())),
+        }
+    }
+
+    fn read<T: TryFromBytes + KnownLayout + Immutable>(&self, bytes: &[u8]) -> Result<T> {
+        T::try_read_from_bytes(bytes).map_err(|_| {
+            Error::unexpected(
+                format!("read the map {}", self.map),
+                "an entry is not of this demux's layout",
+            )
+        })
+    }
+
+    fn device(&self, ifindex: u32) -> Value {
+        match ifindex {
+            0 => Value::Null,
+            index => self.names.show(index).into(),
+        }
+    }
+
+    fn interface(&self, slot: u32, entry: &Interface) -> Record {
+        Record(vec![
+            ("slot", slot.into()),
+            ("ifindex", entry.ifindex.into()),
+            ("iface", self.device(entry.ifindex)),
+            ("station", station(entry.station).into()),
+            ("default", entry.default.name().into()),
+            ("mode", entry.mode.name().into()),
+            ("probation_ends", entry.probation_ends.into()),
+        ])
+    }
+
+    /// A record for each counter of each CPU that is not zero.
+    fn counters(&self, slot: u32, values: &[u8]) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for (cpu, bytes) in values.chunks_exact(self.cpu_stride).enumerate() {
+            let counters: InterfaceCounters =
+                self.read(&bytes[..size_of::<InterfaceCounters>()])?;
+            let mut push = |verdict: Option<Verdict>, reason: &str, count: Count| {
+                if count != Count::default() {
+                    records.push(Record(vec![
+                        ("slot", slot.into()),
+                        ("cpu", cpu.into()),
+                        ("verdict", verdict.map(Verdict::name).into()),
+                        ("reason", reason.into()),
+                        ("packets", count.packets.into()),
+                        ("bytes", count.bytes.into()),
+                    ]));
+                }
+            };
+            for verdict in Verdict::ALL {
+                for &reason in Reason::ALL {
+                    push(Some(verdict), reason.name(), counters.get(verdict, reason));
+                }
+            }
+            push(None, "untracked", counters.untracked);
+        }
+        Ok(records)
+    }
+
+    fn binding(&self, index: u32, binding: &Binding) -> Record {
+        Record(vec![
+            ("index", index.into()),
+            ("name", name_of(binding).into()),
+            ("protocol", binding.protocol.name().into()),
+            ("local", Pattern::of(binding).to_string().into()),
+            ("dev", self.device(binding.ifindex)),
+            ("target", binding.target.name().into()),
+            ("flags", flags(binding).into()),
+            ("created", binding.created.into()),
+        ])
+    }
+
+    fn binding_counts(&self, index: u32, values: &[u8]) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for (cpu, bytes) in values.chunks_exact(self.cpu_stride).enumerate() {
+            let count: Count = self.read(bytes)?;
+            if count != Count::default() {
+                records.push(Record(vec![
+                    ("index", index.into()),
+                    ("cpu", cpu.into()),
+                    ("packets", count.packets.into()),
+                    ("bytes", count.bytes.into()),
+                ]));
+            }
+        }
+        Ok(records)
+    }
+
+    fn address(&self, key: &AddressKey, binding: u32) -> Record {
+        let scope = match key.scope {
+            Scope::Ipv4 => "ipv4",
+            Scope::Ipv6 => "ipv6",
+            Scope::DualStack => "dual-stack",
+        };
+        Record(vec![
+            ("protocol", key.protocol.name().into()),
+            ("address", to_ip(&key.address).to_string().into()),
+            ("ports", ports(key.first_port, key.last_port)),
+            ("dev", self.device(key.ifindex)),
+            ("scope", scope.into()),
+            ("binding", binding.into()),
+        ])
+    }
+
+    fn prefix(&self, key: &PrefixKey, found: &PrefixMatch) -> Record {
+        let bits = key.prefix_len.saturating_sub(PrefixKey::FIXED_BITS);
+        let bits = bits.saturating_sub(PrefixKey::address_offset(key.family));
+        Record(vec![
+            ("protocol", key.protocol.name().into()),
+            ("prefix", format!("{}/{bits}", to_ip(&key.address)).into()),
+            ("ports", ports(key.first_port, key.last_port)),
+            ("dev", self.device(key.ifindex)),
+            ("binding", found.binding.into()),
+        ])
+    }
+}
+
+fn meta(meta: &Meta) -> Record {
+    let hex: String = meta
+        .boot_id
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let boot_id = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ]
+    .join("-");
+    Record(vec![
+        ("layout_version", meta.layout_version.into()),
+        ("netns_cookie", meta.netns_cookie.into()),
+        ("boot_id", boot_id.into()),
+    ])
+}
+
+fn config(config: &Config) -> Record {
+    let timeouts: serde_json::Map<String, Value> = State::ALL
+        .iter()
+        .map(|&state| {
+            (
+                state.name().to_lowercase(),
+                config.timeouts.of(state).into(),
+            )
+        })
+        .collect();
+    Record(vec![
+        ("epoch", config.epoch.into()),
+        ("track", config.track.name().into()),
+        ("kernel_sockets", (config.kernel_sockets != 0).into()),
+        ("local_prefixes", (config.local_prefixes != 0).into()),
+        ("timeouts", timeouts.into()),
+    ])
+}
+
+fn port(index: u32, slot: &PortSlot) -> Record {
+    let protocol = Protocol::ALL[usize::from(index >> 16 != 0)];
+    Record(vec![
+        ("protocol", protocol.name().into()),
+        ("port", (index & 0xffff).into()),
+        ("any_v4", slot.any_v4.into()),
+        ("any_v6", slot.any_v6.into()),
+        ("profile", slot.profile.into()),
+    ])
+}
+
+/// A record for each pattern of a profile.
+fn profile(index: u32, profile: &PortProfile) -> Vec<Record> {
+    const LOOKUPS: [(u32, &str); 10] = [
+        (PortPattern::ADDRESS, "address"),
+        (PortPattern::ADDRESS_DEVICE, "address-device"),
+        (PortPattern::PREFIX, "prefix"),
+        (PortPattern::PREFIX_DEVICE, "prefix-device"),
+        (PortPattern::ANY_V4, "any-v4"),
+        (PortPattern::ANY_V4_DEVICE, "any-v4-device"),
+        (PortPattern::ANY_V6, "any-v6"),
+        (PortPattern::ANY_V6_DEVICE, "any-v6-device"),
+        (PortPattern::DUAL, "dual"),
+        (PortPattern::DUAL_DEVICE, "dual-device"),
+    ];
+    let in_use = profile
+        .patterns
+        .iter()
+        .take_while(|pattern| pattern.lookups != 0);
+    in_use
+        .map(|pattern| {
+            let lookups = LOOKUPS.iter().filter(|(bit, _)| pattern.lookups & bit != 0);
+            let lookups: Vec<_> = lookups.map(|(_, name)| *name).collect();
+            Record(vec![
+                ("index", index.into()),
+                ("ports", ports(pattern.first_port, pattern.last_port)),
+                ("lookups", lookups.into()),
+            ])
+        })
+        .collect()
+}
+
+fn connection(key: &ConnectionKey, row: &Connection) -> Record {
+    let endpoint = |address, port| {
+        std::net::SocketAddr::new(to_ip(address), port)
+            .to_string()
+            .into()
+    };
+    Record(vec![
+        ("protocol", key.protocol.name().into()),
+        ("local", endpoint(&key.local_address, key.local_port)),
+        ("remote", endpoint(&key.remote_address, key.remote_port)),
+        ("state", row.state.name().into()),
+        ("direction", row.direction.name().into()),
+        ("confirmed", (row.flags & Connection::CONFIRMED != 0).into()),
+        ("binding", row.binding.into()),
+        ("epoch", row.epoch.into()),
+        ("remote_next", row.remote_next.into()),
+        ("rx_packets", row.rx_packets.into()),
+        ("rx_bytes", row.rx_bytes.into()),
+        ("tx_packets", row.tx_packets.into()),
+        ("tx_bytes", row.tx_bytes.into()),
+        ("created", row.created.into()),
+        ("last_seen", row.last_seen.into()),
+    ])
+}
+
+fn local(address: &Address) -> Record {
+    Record(vec![("address", to_ip(address).to_string().into())])
+}
+
+fn local_prefix(prefix: &LocalPrefix) -> Record {
+    let bits = prefix.prefix_len.saturating_sub(LocalPrefix::FIXED_BITS);
+    let family = if prefix.address.is_mapped() {
+        Family::Ipv4
+    } else {
+        Family::Ipv6
+    };
+    let bits = bits.saturating_sub(PrefixKey::address_offset(family));
+    Record(vec![(
+        "prefix",
+        format!("{}/{bits}", to_ip(&prefix.address)).into(),
+    )])
+}
+
+fn ports(first: u16, last: u16) -> Value {
+    json!(Ports { first, last }.to_string())
+}
+
+fn station(bytes: [u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
+}

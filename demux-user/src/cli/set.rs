@@ -1,0 +1,56 @@
+//! `demux set`: change settings.
+
+use std::time::Duration;
+
+use super::{Outcome, context::Context};
+use crate::{
+    Result,
+    settings::{self, Assignment},
+};
+
+/// Change settings
+///
+/// Several at once are all changed, or none. Keys are default, default@IFACE (pass, drop), track
+/// (local, bound), kernel-sockets (on, off), and timeout.STATE (seconds).
+///
+/// `--try SECONDS` puts a default on probation, as with `demux load`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// What to change
+    #[arg(required = true, value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+    /// Fall back to pass after so many seconds, unless demux confirm runs
+    #[arg(long = "try", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    probation: Option<u32>,
+    /// Change the default although it could drop wanted packets
+    #[arg(long)]
+    force: bool,
+}
+
+const EXAMPLES: &str = "\
+EXAMPLES:
+  demux set default@eth0=drop --try 60    drop what nothing claims, for a minute
+  demux set track=bound kernel-sockets=on
+  demux set timeout.established=3600";
+
+impl Args {
+    pub(super) fn run(&self, context: &mut Context<'_>) -> Result<Outcome> {
+        let assignments = self
+            .assignments
+            .iter()
+            .map(|text| Assignment::parse(text))
+            .collect::<Result<Vec<_>>>()?;
+        let probation = self.probation.map(|time| Duration::from_secs(time.into()));
+        settings::set(&context.bpffs()?, &assignments, self.force, probation)?;
+        if context.is_json() {
+            super::settings::list(context)?;
+        }
+        if let Some(seconds) = self.probation {
+            context.note(format!(
+                "the default is on probation: pass again in {seconds} s unless you run: demux confirm"
+            ));
+        }
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,139 @@
+//! `demux status`: the instance and its interfaces.
+
+use demux_common::{
+    config::{Interface, Policy},
+    layout::map,
+};
+
+use super::{
+    Outcome,
+    context::{Context, Opened, cannot_write},
+};
+use crate::{
+    Error, Result, attach,
+    connections::Reader,
+    interface::{self, Interface as Device},
+    netns::NetworkNamespace,
+    render::{InterfaceStatus, Status, write_status},
+    state::Paths,
+    tables::now,
+};
+
+/// Show what is loaded
+///
+/// Interfaces first, then the facts of the instance, which belongs to one network namespace.
+/// The last line says how to remove everything without demux.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:\n  demux status\n  demux -N blue status --pretty")]
+pub(super) struct Args {}
+
+impl Args {
+    pub(super) fn run(&self, context: &mut Context<'_>) -> Result<Outcome> {
+        let Self {} = self;
+        let opened = context.open()?;
+        let status = status(&opened)?;
+        let format = context.format();
+        write_status(&status, format, context.out()).map_err(cannot_write)?;
+        Ok(Outcome::Done)
+    }
+}
+
+fn status(opened: &Opened) -> Result<Status> {
+    let Opened { tables, paths } = opened;
+    let namespace = NetworkNamespace::current()?;
+    let config = tables.config()?;
+    let totals = Reader::new(tables)?.totals()?;
+    let devices = interface::all()?;
+    let mut interfaces = Vec::new();
+    let mut warnings = Vec::new();
+    for (_, entry) in tables.interfaces()? {
+        let device = devices.iter().find(|device| device.index == entry.ifindex);
+        let interface = interface_status(paths, &entry, device)?;
+        warnings.extend(warning(&interface, &entry, device));
+        interfaces.push(interface);
+    }
+    interfaces.sort_by_key(|interface| interface.ifindex);
+    Ok(Status {
+        netns: namespace
+            .name()
+            .unwrap_or_else(|| format!("net:[{}]", namespace.inode())),
+        netns_cookie: namespace.cookie(),
+        track: config.track.name(),
+        kernel_sockets: config.kernel_sockets != 0,
+        max_connections: tables.info(map::CONNECTIONS)?.max_entries,
+        connections: totals.rows,
+        confirmed: totals.confirmed,
+        max_bindings: tables.max_bindings()?,
+        bindings: tables.bindings()?.len() as u64,
+        memory_bytes: tables.memory_bytes()?,
+        path: paths.directory().display().to_string(),
+        interfaces,
+        warnings,
+    })
+}
+
+fn interface_status(
+    paths: &Paths,
+    entry: &Interface,
+    device: Option<&Device>,
+) -> Result<InterfaceStatus> {
+    let on_device = device.and_then(|device| device.xdp);
+    let (program_id, attached) = match attach::pinned_link(&paths.xdp_link(entry.ifindex)) {
+        Ok(Some(link)) => (
+            Some(link.program_id),
+            link.ifindex == Some(entry.ifindex) && device.is_some(),
+        ),
+        Ok(None) => (None, false),
+        // Links are their owner's alone; everybody may see what is on an interface.
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            (on_device.map(|xdp| xdp.program_id), on_device.is_some())
+        }
+        Err(error) => return Err(error),
+    };
+    let now = now();
+    let is_over = entry.is_probation_over(now);
+    let is_on_probation = entry.probation_ends != 0 && !is_over;
+    Ok(InterfaceStatus {
+        name: device.map_or_else(
+            || format!("#{}", entry.ifindex),
+            |device| device.name.clone(),
+        ),
+        ifindex: entry.ifindex,
+        mode: entry.mode.name(),
+        default: if is_over { Policy::Pass } else { entry.default }.name(),
+        probation_left_ms: is_on_probation
+            .then(|| entry.probation_ends.wrapping_sub(now) / 1_000_000),
+        program_id,
+        attached,
+    })
+}
+
+fn warning(
+    interface: &InterfaceStatus,
+    entry: &Interface,
+    device: Option<&Device>,
+) -> Option<String> {
+    let (name, index) = (&interface.name, interface.ifindex);
+    let Some(device) = device else {
+        return Some(format!(
+            "the interface with index {index} is gone, or was moved to another network namespace"
+        ));
+    };
+    if !interface.attached {
+        return Some(format!(
+            "{name} is not attached any more; attach it again with: demux load {name}"
+        ));
+    }
+    if device.mac.unwrap_or_default() != entry.station {
+        return Some(format!(
+            "the address of {name} has changed since it was loaded, so that its packets are not \
+             judged; load it again with: demux unload {name}; demux load {name}"
+        ));
+    }
+    entry.is_probation_over(now()).then(|| {
+        format!(
+            "the probation of {} on {name} has run out, and the default is pass again",
+            entry.default.name()
+        )
+    })
+}

@@ -1,0 +1,277 @@
+//! The rows of the connection table as users see them: joined with the bindings and the clock.
+
+use std::{collections::HashMap, net::SocketAddr};
+
+use demux_common::{
+    binding::Binding,
+    connection::{Connection, ConnectionKey, Direction, State, Timeouts},
+    protocol::Protocol,
+};
+
+use crate::{
+    Result,
+    bindings::{change::name_of, pattern::to_ip},
+    tables::{Tables, now},
+};
+
+const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
+
+/// A connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// This host's side.
+    pub local: SocketAddr,
+    /// The other side.
+    pub remote: SocketAddr,
+    /// The state.
+    pub state: State,
+    /// Which side opened it.
+    pub direction: Direction,
+    /// Whether this host consented to it.
+    pub is_confirmed: bool,
+    /// The name of the binding that owns it, while there is one.
+    pub binding: Option<String>,
+    /// Where its packets go.
+    pub target: &'static str,
+    /// Packets that arrived.
+    pub rx_packets: u64,
+    /// Bytes that arrived.
+    pub rx_bytes: u64,
+    /// Packets that left.
+    pub tx_packets: u64,
+    /// Bytes that left.
+    pub tx_bytes: u64,
+    /// Milliseconds since the row was made.
+    pub age_ms: u64,
+    /// Milliseconds since a packet proved it alive.
+    pub idle_ms: u64,
+    /// Milliseconds until it expires.
+    pub expires_ms: u64,
+}
+
+/// What rows are joined with, read at one moment.
+#[derive(Debug)]
+pub struct Reader<'t> {
+    tables: &'t Tables,
+    joiner: Joiner,
+}
+
+impl<'t> Reader<'t> {
+    /// Reads what rows are joined with.
+    ///
+    /// # Errors
+    ///
+    /// Where a map cannot be read.
+    pub fn new(tables: &'t Tables) -> Result<Self> {
+        let bindings = tables.bindings()?.into_iter().collect();
+        let timeouts = tables.config()?.timeouts;
+        Ok(Self {
+            tables,
+            joiner: Joiner {
+                bindings,
+                timeouts,
+                now: now(),
+            },
+        })
+    }
+
+    /// Calls `visit` with every row that has not expired, as it is read; ends at its first error.
+    ///
+    /// # Errors
+    ///
+    /// Where the map cannot be read, and what `visit` returns.
+    pub fn for_each(&self, mut visit: impl FnMut(Row) -> Result<()>) -> Result<()> {
+        self.tables.for_each_connection(|key, connection| {
+            match self.joiner.row(&key, &connection) {
+                Some(row) => visit(row),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// How many rows each binding owns, by its index, and how many rows and confirmed rows there are.
+    ///
+    /// # Errors
+    ///
+    /// Where the map cannot be read.
+    pub fn totals(&self) -> Result<Totals> {
+        let mut totals = Totals::default();
+        self.tables.for_each_connection(|_, connection| {
+            if !connection.is_expired(&self.joiner.timeouts, self.joiner.now) {
+                totals.rows += 1;
+                totals.confirmed += u64::from(is_confirmed(&connection));
+                if self.joiner.owner(&connection).is_some() {
+                    *totals.by_binding.entry(connection.binding).or_default() += 1;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(totals)
+    }
+}
+
+/// How many rows there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Those that have not expired.
+    pub rows: u64,
+    /// Those of them that this host consented to.
+    pub confirmed: u64,
+    /// Those of them that a binding owns, by the index of the binding.
+    pub by_binding: HashMap<u16, u64>,
+}
+
+#[derive(Debug)]
+struct Joiner {
+    bindings: HashMap<u16, Binding>,
+    timeouts: Timeouts,
+    now: u64,
+}
+
+impl Joiner {
+    /// The row as users see it, unless it has expired.
+    fn row(&self, key: &ConnectionKey, connection: &Connection) -> Option<Row> {
+        if connection.is_expired(&self.timeouts, self.now) {
+            return None;
+        }
+        let binding = self.owner(connection);
+        Some(Row {
+            protocol: key.protocol,
+            local: SocketAddr::new(to_ip(&key.local_address), key.local_port),
+            remote: SocketAddr::new(to_ip(&key.remote_address), key.remote_port),
+            state: connection.state,
+            direction: connection.direction,
+            is_confirmed: is_confirmed(connection),
+            binding: binding.map(name_of),
+            target: binding.map_or("stack", |binding| binding.target.name()),
+            rx_packets: connection.rx_packets,
+            rx_bytes: connection.rx_bytes,
+            tx_packets: connection.tx_packets,
+            tx_bytes: connection.tx_bytes,
+            age_ms: milliseconds(connection.created, self.now),
+            idle_ms: milliseconds(connection.last_seen, self.now),
+            expires_ms: milliseconds(self.now, connection.expires(&self.timeouts)),
+        })
+    }
+
+    /// The binding that the row was made or last looked up for, unless its place in the table has
+    /// been given to another one since.
+    fn owner(&self, connection: &Connection) -> Option<&Binding> {
+        let binding = self.bindings.get(&connection.binding)?;
+        let is_younger = connection.epoch.wrapping_sub(binding.created) as i32 >= 0;
+        is_younger.then_some(binding)
+    }
+}
+
+fn is_confirmed(connection: &Connection) -> bool {
+    connection.flags & Connection::CONFIRMED != 0
+}
+
+/// From one moment of a clock that may wrap to a later one; the clock is coarse, and rows change
+/// while they are read, so the later one may come first.
+fn milliseconds(from: u64, to: u64) -> u64 {
+    (to.wrapping_sub(from) as i64).max(0).unsigned_abs() / NANOSECONDS_PER_MILLISECOND
+}
+
+#[cfg(test)]
+mod tests {
+    use demux_common::{
+        address::{Address, Family},
+        binding::{NAME_LEN, Target},
+    };
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn binding(created: u32) -> Binding {
+        let mut name = [0; NAME_LEN];
+        name[..3].copy_from_slice(b"web");
+        Binding {
+            address: demux_common::address::ANY_V4,
+            name,
+            created,
+            ifindex: 0,
+            first_port: 80,
+            last_port: 80,
+            family: Family::Ipv4,
+            protocol: Protocol::Tcp,
+            prefix_len: 0,
+            target: Target::Stack,
+            flags: 0,
+            reserved: 0,
+        }
+    }
+
+    fn joiner(created: u32, now: u64) -> Joiner {
+        Joiner {
+            bindings: HashMap::from([(3, binding(created))]),
+            timeouts: Timeouts::default(),
+            now,
+        }
+    }
+
+    const KEY: ConnectionKey = ConnectionKey {
+        local_address: Address::from_v4([10, 0, 0, 2]),
+        remote_address: Address::from_v4([10, 0, 0, 9]),
+        local_port: 80,
+        remote_port: 40_000,
+        protocol: Protocol::Tcp,
+    };
+
+    fn connection(epoch: u32) -> Connection {
+        Connection {
+            rx_packets: 2,
+            rx_bytes: 100,
+            tx_packets: 0,
+            tx_bytes: 0,
+            created: 10 * SECOND,
+            last_seen: 20 * SECOND,
+            remote_next: 0,
+            epoch,
+            binding: 3,
+            state: State::SynReceived,
+            direction: Direction::In,
+            flags: Connection::CONFIRMED,
+            reserved: [0; 3],
+        }
+    }
+
+    #[test]
+    fn times_are_relative_to_the_clock() {
+        let row = joiner(1, 30 * SECOND).row(&KEY, &connection(1)).unwrap();
+        assert_eq!((row.age_ms, row.idle_ms), (20_000, 10_000));
+        assert_eq!(row.expires_ms, 50_000);
+        assert_eq!(row.local.to_string(), "10.0.0.2:80");
+    }
+
+    #[test]
+    fn a_row_that_changed_after_the_clock_was_read_is_not_from_the_future() {
+        let row = joiner(1, 15 * SECOND).row(&KEY, &connection(1)).unwrap();
+        assert_eq!(row.idle_ms, 0);
+    }
+
+    #[test]
+    fn an_expired_row_is_absent() {
+        assert!(joiner(1, 79 * SECOND).row(&KEY, &connection(1)).is_some());
+        assert!(joiner(1, 80 * SECOND).row(&KEY, &connection(1)).is_none());
+    }
+
+    #[test]
+    fn a_row_has_the_name_of_its_binding_and_not_of_a_later_one() {
+        let named = |created, epoch| {
+            joiner(created, 30 * SECOND)
+                .row(&KEY, &connection(epoch))
+                .unwrap()
+                .binding
+        };
+        assert_eq!(named(5, 5).as_deref(), Some("web"));
+        assert_eq!(named(5, 9).as_deref(), Some("web"));
+        assert_eq!(named(5, 4), None);
+        // The epoch may wrap.
+        assert_eq!(named(u32::MAX, 2).as_deref(), Some("web"));
+        assert_eq!(named(2, u32::MAX), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! Connections, one a row.
+
+use serde::Serialize;
+
+use super::{
+    bytes,
+    list::{Column, Row, left, right},
+    milliseconds,
+};
+use crate::connections;
+
+/// A connection, with the fields of its JSON object.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectionRow {
+    protocol: &'static str,
+    local: String,
+    local_address: String,
+    local_port: u16,
+    remote: String,
+    remote_address: String,
+    remote_port: u16,
+    state: &'static str,
+    direction: &'static str,
+    confirmed: bool,
+    binding: Option<String>,
+    target: &'static str,
+    rx_packets: u64,
+    rx_bytes: u64,
+    tx_packets: u64,
+    tx_bytes: u64,
+    age_ms: u64,
+    idle_ms: u64,
+    expires_ms: u64,
+    /// Where its packets are seen: in this version those that arrive.
+    seen: &'static str,
+}
+
+impl From<connections::Row> for ConnectionRow {
+    fn from(row: connections::Row) -> Self {
+        Self {
+            protocol: row.protocol.name(),
+            local: row.local.to_string(),
+            local_address: row.local.ip().to_string(),
+            local_port: row.local.port(),
+            remote: row.remote.to_string(),
+            remote_address: row.remote.ip().to_string(),
+            remote_port: row.remote.port(),
+            state: row.state.name(),
+            direction: row.direction.name(),
+            confirmed: row.is_confirmed,
+            binding: row.binding,
+            target: row.target,
+            rx_packets: row.rx_packets,
+            rx_bytes: row.rx_bytes,
+            tx_packets: row.tx_packets,
+            tx_bytes: row.tx_bytes,
+            age_ms: row.age_ms,
+            idle_ms: row.idle_ms,
+            expires_ms: row.expires_ms,
+            seen: "ingress",
+        }
+    }
+}
+
+impl Row for ConnectionRow {
+    const NOUN: &'static str = "connections";
+    const COLUMNS: &'static [Column] = &[
+        left("PROTO"),
+        left("STATE"),
+        left("DIR"),
+        left("LOCAL"),
+        left("REMOTE"),
+        left("BINDING"),
+        left("TARGET"),
+        right("RX-PKTS"),
+        right("RX-BYTES"),
+        right("AGE"),
+        right("IDLE"),
+        right("EXPIRES"),
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.protocol.into(),
+            self.state.into(),
+            self.direction.into(),
+            self.local.clone(),
+            self.remote.clone(),
+            self.binding.clone().unwrap_or_else(|| "-".into()),
+            self.target.into(),
+            self.rx_packets.to_string(),
+            bytes(self.rx_bytes),
+            milliseconds(self.age_ms),
+            milliseconds(self.idle_ms),
+            milliseconds(self.expires_ms),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use demux_common::{
+        connection::{Direction, State},
+        protocol::Protocol,
+    };
+
+    use super::*;
+
+    fn row() -> ConnectionRow {
+        connections::Row {
+            protocol: Protocol::Tcp,
+            local: "[::1]:80".parse().unwrap(),
+            remote: "[2001:db8::9]:40000".parse().unwrap(),
+            state: State::Established,
+            direction: Direction::In,
+            is_confirmed: true,
+            binding: Some("web".into()),
+            target: "stack",
+            rx_packets: 3,
+            rx_bytes: 2048,
+            tx_packets: 0,
+            tx_bytes: 0,
+            age_ms: 61_000,
+            idle_ms: 5,
+            expires_ms: 8_000_000,
+        }
+        .into()
+    }
+
+    #[test]
+    fn the_json_object_has_the_promised_fields() {
+        assert_eq!(
+            serde_json::to_value(row()).unwrap(),
+            serde_json::json!({
+                "protocol": "tcp", "local": "[::1]:80", "local_address": "::1", "local_port": 80,
+                "remote": "[2001:db8::9]:40000", "remote_address": "2001:db8::9", "remote_port": 40000,
+                "state": "ESTABLISHED", "direction": "in", "confirmed": true, "binding": "web",
+                "target": "stack", "rx_packets": 3, "rx_bytes": 2048, "tx_packets": 0, "tx_bytes": 0,
+                "age_ms": 61000, "idle_ms": 5, "expires_ms": 8000000, "seen": "ingress",
+            })
+        );
+    }
+
+    #[test]
+    fn every_column_has_its_cell() {
+        assert_eq!(row().cells().len(), ConnectionRow::COLUMNS.len());
+    }
+}

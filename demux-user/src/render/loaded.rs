@@ -1,0 +1,51 @@
+//! What the commands that change something report to programs.
+
+use serde::Serialize;
+
+use super::list::{Column, Row, left, right};
+
+/// An interface that is loaded now.
+#[derive(Clone, Debug, Serialize)]
+pub struct LoadedRow {
+    /// Its name.
+    pub interface: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// `native` or `generic`.
+    pub mode: &'static str,
+    /// Why not native, where that was to be tried.
+    pub mode_reason: Option<String>,
+    /// Whether it was loaded before.
+    pub already: bool,
+    /// Bytes of memory that the instance takes.
+    pub memory_bytes: u64,
+}
+
+impl Row for LoadedRow {
+    const NOUN: &'static str = "load";
+    const COLUMNS: &'static [Column] = &[left("IFACE"), right("INDEX"), left("MODE")];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.interface.clone(),
+            self.ifindex.to_string(),
+            self.mode.into(),
+        ]
+    }
+}
+
+/// The name of something that was made or removed.
+#[derive(Clone, Debug, Serialize)]
+pub struct NameRow {
+    /// The name.
+    pub name: String,
+}
+
+impl Row for NameRow {
+    const NOUN: &'static str = "names";
+    const COLUMNS: &'static [Column] = &[left("NAME")];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.name.clone()]
+    }
+}

@@ -1,0 +1,64 @@
+//! What users and programs read: lists as tables, as JSON documents, or as JSON lines.
+//!
+//! Everything here writes to a writer it is given and reads no map: rows come in finished.
+
+mod bindings;
+mod checks;
+mod connections;
+mod counters;
+mod error;
+mod explanation;
+mod json;
+mod list;
+mod loaded;
+mod maps;
+mod record;
+mod settings;
+mod status;
+mod table;
+mod text;
+mod units;
+
+pub use self::{
+    bindings::BindingRow,
+    checks::{CheckRow, write_checks},
+    connections::ConnectionRow,
+    counters::CounterRow,
+    error::{ErrorView, write_error},
+    explanation::{ExplanationRow, write_explanation},
+    list::{Column, List, Row, left, right},
+    loaded::{LoadedRow, NameRow},
+    maps::MapRow,
+    record::{Record, records},
+    settings::SettingRow,
+    status::{InterfaceStatus, Status, write_status},
+    text::printable,
+    units::{bytes, milliseconds},
+};
+
+/// How output is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Aligned columns for people.
+    Table {
+        /// Whether the first line names the columns.
+        header: bool,
+        /// Whether terminal colours are wanted.
+        styled: bool,
+    },
+    /// One JSON document.
+    Json {
+        /// Whether it is spread over lines.
+        pretty: bool,
+    },
+    /// One JSON object a line.
+    JsonLines,
+}
+
+impl Format {
+    /// Whether programs read it.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        !matches!(self, Self::Table { .. })
+    }
+}

@@ -1,0 +1,219 @@
+//! The state of the whole instance.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::{
+    Format, bytes,
+    list::{Column, Row, left, right},
+    milliseconds, printable,
+    table::Table,
+};
+
+/// The state of an instance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The network namespace: its name, or its inode number as `net:[4026531840]`.
+    pub netns: String,
+    /// Its cookie, which is the name of the instance.
+    pub netns_cookie: u64,
+    /// Which endpoints get rows.
+    pub track: &'static str,
+    /// Whether the kernel's own sockets are asked.
+    pub kernel_sockets: bool,
+    /// How many rows the connection table has room for.
+    pub max_connections: u32,
+    /// How many rows there are.
+    pub connections: u64,
+    /// How many of them this host consented to.
+    pub confirmed: u64,
+    /// How many bindings there is room for.
+    pub max_bindings: u32,
+    /// How many there are.
+    pub bindings: u64,
+    /// Bytes of memory that the tables take.
+    pub memory_bytes: u64,
+    /// Where everything is pinned.
+    pub path: String,
+    /// The interfaces.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// What the user should look at.
+    pub warnings: Vec<String>,
+}
+
+/// The state of an interface.
+#[derive(Clone, Debug, Serialize)]
+pub struct InterfaceStatus {
+    /// Its name; its index behind a # where it is gone.
+    pub name: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// `native` or `generic`.
+    pub mode: &'static str,
+    /// The default that applies now.
+    pub default: &'static str,
+    /// Milliseconds until a default on probation is `pass` again.
+    pub probation_left_ms: Option<u64>,
+    /// The kernel's id of the program.
+    pub program_id: Option<u32>,
+    /// Whether packets reach the program.
+    pub attached: bool,
+}
+
+impl Row for Status {
+    const NOUN: &'static str = "status";
+    const COLUMNS: &'static [Column] = &[
+        left("IFACE"),
+        right("INDEX"),
+        left("MODE"),
+        left("DEFAULT"),
+        left("PROBATION"),
+        right("PROGRAM"),
+        left("ATTACHED"),
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl InterfaceStatus {
+    fn cells(&self) -> Vec<String> {
+        let dash = || "-".to_owned();
+        vec![
+            self.name.clone(),
+            self.ifindex.to_string(),
+            self.mode.into(),
+            self.default.into(),
+            self.probation_left_ms
+                .map_or_else(dash, |left| format!("{} left", milliseconds(left))),
+            self.program_id.map_or_else(dash, |id| id.to_string()),
+            if self.attached { "yes" } else { "no" }.into(),
+        ]
+    }
+}
+
+/// Writes the state for people: the interfaces, and then the instance.
+///
+/// # Errors
+///
+/// Where the writer fails.
+pub fn write_status(status: &Status, format: Format, out: &mut dyn Write) -> io::Result<()> {
+    let Format::Table { header, styled } = format else {
+        let mut list = super::List::of::<Status>(out, format);
+        list.push(status)?;
+        return list.finish();
+    };
+    let mut table = Table::new(Status::COLUMNS, header, styled);
+    for interface in &status.interfaces {
+        table.push(interface.cells(), out)?;
+    }
+    table.finish(out)?;
+    if header {
+        writeln!(out)?;
+    }
+    let mut fact = |key: &str, value: String| writeln!(out, "{key:<16}{}", printable(&value));
+    fact("netns", status.netns.clone())?;
+    fact("track", status.track.into())?;
+    let asked = if status.kernel_sockets {
+        "asked"
+    } else {
+        "not asked"
+    };
+    fact("kernel sockets", asked.into())?;
+    fact(
+        "connections",
+        format!(
+            "{} of {} ({} confirmed)",
+            status.connections, status.max_connections, status.confirmed
+        ),
+    )?;
+    fact(
+        "bindings",
+        format!("{} of {}", status.bindings, status.max_bindings),
+    )?;
+    fact("memory", bytes(status.memory_bytes))?;
+    fact(
+        "removal",
+        format!("demux unload --all; without demux: rm -r {}", status.path),
+    )?;
+    let (yellow, plain) = if styled {
+        ("\x1b[1;33m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
+    for warning in &status.warnings {
+        writeln!(out, "{yellow}warning:{plain} {}", printable(warning))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        Status {
+            netns: "blue".into(),
+            netns_cookie: 7,
+            track: "local",
+            kernel_sockets: true,
+            max_connections: 131_072,
+            connections: 3,
+            confirmed: 2,
+            max_bindings: 4095,
+            bindings: 1,
+            memory_bytes: 20 << 20,
+            path: "/sys/fs/bpf/demux/7".into(),
+            interfaces: vec![InterfaceStatus {
+                name: "eth0".into(),
+                ifindex: 2,
+                mode: "native",
+                default: "drop",
+                probation_left_ms: Some(41_000),
+                program_id: Some(12),
+                attached: true,
+            }],
+            warnings: vec!["eth\x1b1 is gone".into()],
+        }
+    }
+
+    #[test]
+    fn people_read_interfaces_and_then_facts() {
+        let mut out = Vec::new();
+        let format = Format::Table {
+            header: true,
+            styled: false,
+        };
+        write_status(&status(), format, &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\
+IFACE  INDEX  MODE    DEFAULT  PROBATION  PROGRAM  ATTACHED
+eth0       2  native  drop     41s left        12  yes
+
+netns           blue
+track           local
+kernel sockets  asked
+connections     3 of 131072 (2 confirmed)
+bindings        1 of 4095
+memory          20.0 MiB
+removal         demux unload --all; without demux: rm -r /sys/fs/bpf/demux/7
+warning: eth\\u{1b}1 is gone
+"
+        );
+    }
+
+    #[test]
+    fn programs_read_one_item() {
+        let mut out = Vec::new();
+        write_status(&status(), Format::Json { pretty: false }, &mut out).unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(document["schema"], "demux.v1.status");
+        assert_eq!(document["items"].as_array().map(Vec::len), Some(1));
+        let item = &document["items"][0];
+        assert_eq!(item["interfaces"][0]["attached"], true);
+        assert_eq!(item["kernel_sockets"], true);
+    }
+}
