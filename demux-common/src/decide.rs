@@ -6,7 +6,7 @@ use crate::{
     connection::{Connection, Direction, State, is_past},
     matcher::{self, Endpoint},
     packet::Packet,
-    parse::{Parsed, parse},
+    parse::{Parsed, parse_into},
     protocol::Protocol,
     reason::{Reason, Stage, Verdict},
     tables::{Change, KernelSocket, Tables, Update, View},
@@ -16,7 +16,6 @@ use crate::{
 
 /// What happens to a packet, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(8))]
 pub struct Decision {
     /// What happens.
     pub verdict: Verdict,
@@ -52,19 +51,47 @@ impl Decision {
     const fn of_binding(self, binding: u16) -> Self {
         Self { binding, ..self }
     }
+
+    /// The decision in one word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(self) -> PackedDecision {
+        PackedDecision(
+            self.verdict as u64
+                | (self.stage as u64) << 8
+                | (self.target as u64) << 16
+                | (self.reason as u64) << 24
+                | (self.binding as u64) << 32,
+        )
+    }
+}
+
+/// A [`Decision`] in one word, as functions of the kernel program hand it on: from the lowest byte
+/// up the verdict, the stage, the target and the reason, then two bytes of the binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct PackedDecision(pub u64);
+
+impl PackedDecision {
+    /// Whether the verdict is the given one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is(self, verdict: Verdict) -> bool {
+        self.0 as u8 == verdict as u8
+    }
 }
 
 /// The slot under which packets of an interface without an entry are counted.
 pub const UNKNOWN_INTERFACE: u32 = MAX_INTERFACES as u32;
 
-/// The entry of an interface and its slot.
+/// The slot that holds the entry of an interface.
 #[inline(always)]
-fn interface<T: Tables>(tables: &T, ifindex: u32) -> Option<(u32, &Interface)> {
+fn interface_slot<T: Tables>(tables: &T, ifindex: u32) -> Option<u32> {
     for slot in Interface::slots(ifindex) {
         if let Some(interface) = tables.interface(slot)
             && interface.ifindex == ifindex
         {
-            return Some((slot, interface));
+            return Some(slot);
         }
     }
     None
@@ -72,62 +99,63 @@ fn interface<T: Tables>(tables: &T, ifindex: u32) -> Option<(u32, &Interface)> {
 
 /// Decides about a frame that arrived on an interface, counts it, and keeps the connection table.
 #[inline(always)]
-pub fn decide<P, T>(packet: &P, ifindex: u32, tables: &T) -> Decision
+pub fn decide<P, T>(packet: &P, ifindex: u32, tables: &T) -> PackedDecision
 where
     P: Packet + ?Sized,
     T: Tables,
 {
-    let bytes = packet.frame_len() as u64;
     let mut slot = UNKNOWN_INTERFACE;
-    let mut decision = Decision::pass(Stage::Default, Reason::Unconfigured);
-    if let Some((found, interface)) = interface(tables, ifindex) {
+    let mut reason = Reason::Unconfigured;
+    let mut stage = Stage::Default;
+    if let Some(found) = interface_slot(tables, ifindex) {
         slot = found;
-        decision = match parse(packet) {
-            Ok(parsed) => judge(&parsed, bytes, slot, interface, tables),
-            Err(reason) => Decision::pass(Stage::Parse, reason),
-        };
+        let mut parsed = Parsed::EMPTY;
+        match parse_into(packet, &mut parsed) {
+            Ok(()) => return tables.judge(&parsed, slot),
+            Err(refused) => {
+                reason = refused;
+                stage = Stage::Parse;
+            }
+        }
     }
+    tables.count(slot, Verdict::Pass, reason, packet.frame_len() as u64);
+    Decision::pass(stage, reason).pack()
+}
+
+/// Decides about a packet that was parsed, counts it, and keeps the connection table.
+#[inline(always)]
+pub fn judge<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, slot: u32) -> PackedDecision {
+    let decision = match (tables.interface(slot), tables.config()) {
+        (Some(interface), Some(config)) => {
+            judge_configured(tables, parsed, slot, interface, config)
+        }
+        _ => Decision::pass(Stage::Default, Reason::Unconfigured),
+    };
+    let bytes = u64::from(parsed.frame_len);
     tables.count(slot, decision.verdict, decision.reason, bytes);
     if decision.binding != 0 {
         tables.count_binding(decision.binding, bytes);
     }
-    decision
-}
-
-/// What the steps below need to know of the packet and its interface.
-struct Context<'a, T> {
-    parsed: &'a Parsed,
-    /// What a TCP segment asks for; `None` for UDP, and for flags that no sane sender sends.
-    kind: Option<Kind>,
-    bytes: u64,
-    slot: u32,
-    interface: &'a Interface,
-    config: &'a Config,
-    now: u64,
-    tables: &'a T,
+    decision.pack()
 }
 
 #[inline(always)]
-fn judge<T: Tables>(
+fn judge_configured<T: Tables + ?Sized>(
+    tables: &T,
     parsed: &Parsed,
-    bytes: u64,
     slot: u32,
     interface: &Interface,
-    tables: &T,
+    config: &Config,
 ) -> Decision {
     if parsed.station != Station::new(interface.station) {
         return Decision::pass(Stage::Parse, Reason::OtherHost);
     }
-    let Some(config) = tables.config() else {
-        return Decision::pass(Stage::Default, Reason::Unconfigured);
-    };
     let context = Context {
         parsed,
         kind: match parsed.key.protocol {
             Protocol::Tcp => parsed.segment.flags.kind(),
             Protocol::Udp => None,
         },
-        bytes,
         slot,
         interface,
         config,
@@ -150,25 +178,38 @@ fn judge<T: Tables>(
         // The bindings may have changed since the row was made.
         _ => context.binding(),
     };
-    if context.target(binding) == Target::Drop {
-        if known.is_some() {
-            tables.remove(&parsed.key);
-        }
-        return context.drop_bound(binding);
-    }
+    let (target, untracked) = context.target(binding);
     if let Some((row, view)) = known {
-        return context.follow(row, &view, binding);
-    }
-    if binding != 0 {
-        if !context.is_untracked(binding) {
-            context.track_local(binding);
+        if target != Target::Drop {
+            return context.follow(row, &view, binding);
         }
-        return Decision::pass(Stage::Binding, Reason::Bound).of_binding(binding);
+        tables.remove(&parsed.key);
     }
-    context.apply_default()
+    context.judge_unknown(binding, target, untracked)
 }
 
-impl<T: Tables> Context<'_, T> {
+/// What the steps below need to know of the packet and its interface.
+struct Context<'a, T: ?Sized> {
+    parsed: &'a Parsed,
+    /// What a TCP segment asks for; `None` for UDP, and for flags that no sane sender sends.
+    kind: Option<Kind>,
+    slot: u32,
+    interface: &'a Interface,
+    config: &'a Config,
+    now: u64,
+    tables: &'a T,
+}
+
+/// Whether a packet without a row makes one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tracking {
+    No,
+    Yes,
+    /// And the row is confirmed from the start.
+    Confirmed,
+}
+
+impl<T: Tables + ?Sized> Context<'_, T> {
     /// The binding of the packet's local endpoint.
     #[inline(always)]
     fn binding(&self) -> u16 {
@@ -186,22 +227,15 @@ impl<T: Tables> Context<'_, T> {
         )
     }
 
+    /// Where a binding sends its packets, and whether they are to make no rows.
     #[inline(always)]
-    fn target(&self, binding: u16) -> Target {
+    fn target(&self, binding: u16) -> (Target, bool) {
         if binding == 0 {
-            return Target::Stack;
+            return (Target::Stack, false);
         }
         match self.tables.binding(binding) {
-            Some(binding) => binding.target,
-            None => Target::Stack,
-        }
-    }
-
-    #[inline(always)]
-    fn is_untracked(&self, binding: u16) -> bool {
-        match self.tables.binding(binding) {
-            Some(binding) => binding.has(Binding::UNTRACKED),
-            None => false,
+            Some(binding) => (binding.target, binding.has(Binding::UNTRACKED)),
+            None => (Target::Stack, false),
         }
     }
 
@@ -211,7 +245,7 @@ impl<T: Tables> Context<'_, T> {
         let decision = Decision::pass(Stage::Connection, Reason::Connection).of_binding(binding);
         let segment = &self.parsed.segment;
         let mut update = Update {
-            bytes: self.bytes,
+            bytes: u64::from(self.parsed.frame_len),
             alive: None,
             state: view.state,
             remote_next: view.remote_next,
@@ -256,45 +290,63 @@ impl<T: Tables> Context<'_, T> {
         decision
     }
 
-    /// Drops for a binding, but only what this host would have received.
+    /// Decides about a packet that belongs to no row.
     #[inline(always)]
-    fn drop_bound(&self, binding: u16) -> Decision {
-        if self.is_ours() {
-            Decision::drop(Stage::Binding, Reason::Bound).of_binding(binding)
-        } else {
-            Decision::pass(Stage::Binding, Reason::NotLocal)
-        }
-    }
-
-    #[inline(always)]
-    fn apply_default(&self) -> Decision {
-        if matches!(self.interface.default, Policy::Pass) {
-            if matches!(self.config.track, Track::Local) {
-                self.track_local(0);
-            }
+    fn judge_unknown(&self, binding: u16, target: Target, untracked: bool) -> Decision {
+        let is_default_pass = matches!(self.interface.default, Policy::Pass);
+        let tracks_all = matches!(self.config.track, Track::Local);
+        if binding == 0 && is_default_pass && !tracks_all {
             return Decision::pass(Stage::Default, Reason::Unbound);
         }
-        if self.interface.is_probation_over(self.now) {
-            return Decision::pass(Stage::Default, Reason::Probation);
-        }
-        if !self.is_local() {
-            return Decision::pass(Stage::Default, Reason::NotLocal);
-        }
-        let mut reason = Reason::Unbound;
-        if self.config.kernel_sockets != 0 {
-            reason = Reason::NoSocket;
-            let socket = self.tables.kernel_socket(&self.parsed.key);
-            if socket != KernelSocket::None {
-                if matches!(self.config.track, Track::Local) {
-                    self.learn(socket);
-                }
-                return Decision::pass(Stage::KernelSocket, Reason::KernelSocket);
+        let is_local = self.is_local();
+        let mut tracking = if is_local {
+            Tracking::Yes
+        } else {
+            Tracking::No
+        };
+        let decision = if binding != 0 {
+            if target == Target::Drop {
+                return self.drop_if_ours(is_local, Stage::Binding, Reason::Bound, binding);
             }
-        }
-        if self.tables.may_forward(&self.parsed.key) {
+            if untracked {
+                tracking = Tracking::No;
+            }
+            Decision::pass(Stage::Binding, Reason::Bound).of_binding(binding)
+        } else if is_default_pass {
+            Decision::pass(Stage::Default, Reason::Unbound)
+        } else if self.interface.is_probation_over(self.now) {
+            return Decision::pass(Stage::Default, Reason::Probation);
+        } else if !is_local {
             return Decision::pass(Stage::Default, Reason::NotLocal);
+        } else if self.config.kernel_sockets == 0 {
+            return self.drop_if_ours(true, Stage::Default, Reason::Unbound, 0);
+        } else {
+            let socket = self.tables.kernel_socket(&self.parsed.key);
+            if socket == KernelSocket::None {
+                return self.drop_if_ours(true, Stage::Default, Reason::NoSocket, 0);
+            }
+            tracking = if tracks_all {
+                self.learn(socket)
+            } else {
+                Tracking::No
+            };
+            Decision::pass(Stage::KernelSocket, Reason::KernelSocket)
+        };
+        if tracking != Tracking::No && self.parsed.may_be_tracked() {
+            self.track(binding, tracking == Tracking::Confirmed);
         }
-        Decision::drop(Stage::Default, reason)
+        decision
+    }
+
+    /// Drops only what this host itself would have received. The routing table is asked too:
+    /// addresses may have gone since they were entered.
+    #[inline(always)]
+    fn drop_if_ours(&self, is_local: bool, stage: Stage, reason: Reason, binding: u16) -> Decision {
+        if is_local && !self.tables.may_forward(&self.parsed.key) {
+            Decision::drop(stage, reason).of_binding(binding)
+        } else {
+            Decision::pass(stage, Reason::NotLocal)
+        }
     }
 
     /// Whether the destination is one of this host's own addresses.
@@ -307,39 +359,22 @@ impl<T: Tables> Context<'_, T> {
                 .is_local(address, self.config.local_prefixes != 0)
     }
 
-    /// Whether this host itself would receive the packet, asked of the routing table too:
-    /// addresses may have gone since they were entered.
+    /// Whether a packet that a socket of the kernel takes makes a row, so that the next one need
+    /// not ask.
     #[inline(always)]
-    fn is_ours(&self) -> bool {
-        self.is_local() && !self.tables.may_forward(&self.parsed.key)
+    fn learn(&self, socket: KernelSocket) -> Tracking {
+        if matches!(self.parsed.key.protocol, Protocol::Udp) {
+            return Tracking::Yes;
+        }
+        match socket {
+            KernelSocket::Connected => Tracking::Confirmed,
+            // A listener takes ACKs too, for SYN cookies; but such an ACK may as well be a forgery.
+            KernelSocket::Listener if !matches!(self.kind, Some(Kind::Syn)) => Tracking::No,
+            _ => Tracking::Yes,
+        }
     }
 
     /// Enters a row for a packet to one of this host's own addresses.
-    #[inline(always)]
-    fn track_local(&self, binding: u16) {
-        if self.parsed.may_be_tracked() && self.is_local() {
-            self.track(binding, false);
-        }
-    }
-
-    /// Enters a row for a packet that a socket of the kernel takes, so that the next one need not ask.
-    #[inline(always)]
-    fn learn(&self, socket: KernelSocket) {
-        if !self.parsed.may_be_tracked() {
-            return;
-        }
-        // A listener takes ACKs too, for SYN cookies; but such an ACK may as well be a forgery.
-        if matches!(socket, KernelSocket::Listener)
-            && matches!(self.parsed.key.protocol, Protocol::Tcp)
-            && !matches!(self.kind, Some(Kind::Syn))
-        {
-            return;
-        }
-        let confirmed = matches!(socket, KernelSocket::Connected)
-            && matches!(self.parsed.key.protocol, Protocol::Tcp);
-        self.track(0, confirmed);
-    }
-
     #[inline(always)]
     fn track(&self, binding: u16, confirmed: bool) {
         let parsed = self.parsed;
@@ -356,7 +391,7 @@ impl<T: Tables> Context<'_, T> {
         };
         let connection = Connection {
             rx_packets: 1,
-            rx_bytes: self.bytes,
+            rx_bytes: u64::from(self.parsed.frame_len),
             tx_packets: 0,
             tx_bytes: 0,
             created: self.now,
@@ -370,7 +405,8 @@ impl<T: Tables> Context<'_, T> {
             reserved: [0; 3],
         };
         if !self.tables.insert(&parsed.key, &connection) {
-            self.tables.count_untracked(self.slot, self.bytes);
+            self.tables
+                .count_untracked(self.slot, u64::from(parsed.frame_len));
         }
     }
 

@@ -35,7 +35,7 @@ pub struct Endpoint {
 ///
 /// Most ports have no profile, and then this is one array read.
 #[inline(always)]
-pub fn find<T: BindingTables>(tables: &T, endpoint: &Endpoint) -> u16 {
+pub fn find<T: BindingTables + ?Sized>(tables: &T, endpoint: &Endpoint) -> u16 {
     let Some(slot) = tables.port(endpoint.protocol, endpoint.port) else {
         return 0;
     };

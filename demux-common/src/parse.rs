@@ -3,11 +3,12 @@
 use network_types::eth::EtherType;
 
 use crate::{
-    address::Family,
+    address::{ANY_V6, Family},
     connection::ConnectionKey,
     packet::Packet,
     protocol::Protocol,
     reason::Reason,
+    tcp::Flags,
     wire::{
         ethernet::{self, Station},
         ipv4, ipv6, tcp, udp,
@@ -16,6 +17,7 @@ use crate::{
 
 /// A TCP segment or UDP datagram that was parsed without doubt.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Parsed {
     /// The four-tuple, local side first: on ingress the destination.
     pub key: ConnectionKey,
@@ -36,36 +38,53 @@ pub struct Parsed {
 /// The reason why the packet is none that demux may judge; it then passes to the kernel.
 #[inline(always)]
 pub fn parse<P: Packet + ?Sized>(packet: &P) -> Result<Parsed, Reason> {
+    let mut parsed = Parsed::EMPTY;
+    parse_into(packet, &mut parsed)?;
+    Ok(parsed)
+}
+
+/// As [`parse`], in place: the kernel program has no stack to spare for copies.
+/// On an error what was written means nothing.
+///
+/// # Errors
+///
+/// As [`parse`].
+#[inline(always)]
+pub fn parse_into<P: Packet + ?Sized>(packet: &P, parsed: &mut Parsed) -> Result<(), Reason> {
     let frame = ethernet::read(packet)?;
-    let (family, datagram) = if frame.ether_type == EtherType::Ipv4 as u16 {
-        (Family::Ipv4, ipv4::read(packet, frame.payload)?)
+    let payload;
+    if frame.ether_type == EtherType::Ipv4 as u16 {
+        parsed.family = Family::Ipv4;
+        payload = ipv4::read(packet, frame.payload, &mut parsed.key)?;
     } else if frame.ether_type == EtherType::Ipv6 as u16 {
-        (Family::Ipv6, ipv6::read(packet, frame.payload)?)
+        parsed.family = Family::Ipv6;
+        payload = ipv6::read(packet, frame.payload, &mut parsed.key)?;
     } else {
         return Err(Reason::NotIp);
-    };
+    }
+    parsed.station = frame.destination;
+    parsed.frame_len = packet.frame_len() as u32;
 
-    let mut segment = tcp::Segment::default();
-    let (protocol, source_port, destination_port);
-    if datagram.protocol == Protocol::Tcp.ip_number() {
-        segment = tcp::read(packet, &datagram)?;
-        protocol = Protocol::Tcp;
-        source_port = segment.source_port;
-        destination_port = segment.destination_port;
-    } else if datagram.protocol == Protocol::Udp.ip_number() {
-        let ports = udp::read(packet, &datagram)?;
-        protocol = Protocol::Udp;
-        source_port = ports.source_port;
-        destination_port = ports.destination_port;
+    if payload.protocol == Protocol::Tcp.ip_number() {
+        parsed.segment = tcp::read(packet, &payload)?;
+        parsed.key.protocol = Protocol::Tcp;
+        parsed.key.local_port = parsed.segment.destination_port;
+        parsed.key.remote_port = parsed.segment.source_port;
+    } else if payload.protocol == Protocol::Udp.ip_number() {
+        let ports = udp::read(packet, &payload)?;
+        parsed.key.protocol = Protocol::Udp;
+        parsed.key.local_port = ports.destination_port;
+        parsed.key.remote_port = ports.source_port;
     } else {
         return Err(Reason::OtherProtocol);
     }
 
     // Only the kernel can deliver these to every listener, so no table may claim them.
-    if datagram.destination.is_limited_broadcast(family) {
+    let destination = &parsed.key.local_address;
+    if destination.is_limited_broadcast(parsed.family) {
         return Err(Reason::Broadcast);
     }
-    if datagram.destination.is_multicast(family) {
+    if destination.is_multicast(parsed.family) {
         return Err(Reason::Multicast);
     }
     if frame.destination.is_group() {
@@ -75,23 +94,31 @@ pub fn parse<P: Packet + ?Sized>(packet: &P) -> Result<Parsed, Reason> {
             Reason::Multicast
         });
     }
-
-    Ok(Parsed {
-        key: ConnectionKey {
-            local_address: datagram.destination,
-            remote_address: datagram.source,
-            local_port: destination_port,
-            remote_port: source_port,
-            protocol,
-        },
-        segment,
-        station: frame.destination,
-        family,
-        frame_len: packet.frame_len() as u32,
-    })
+    Ok(())
 }
 
 impl Parsed {
+    /// All zero.
+    pub const EMPTY: Self = Self {
+        key: ConnectionKey {
+            local_address: ANY_V6,
+            remote_address: ANY_V6,
+            local_port: 0,
+            remote_port: 0,
+            protocol: Protocol::Tcp,
+        },
+        segment: tcp::Segment {
+            source_port: 0,
+            destination_port: 0,
+            flags: Flags(0),
+            sequence: 0,
+            length: 0,
+        },
+        station: Station::new([0; 6]),
+        family: Family::Ipv4,
+        frame_len: 0,
+    };
+
     /// Whether a row may be made for this packet at all: a remote that could be answered,
     /// and not a packet that claims to come from its own destination (the "land" attack).
     #[inline(always)]

@@ -5,7 +5,9 @@ use crate::{
     binding::{AddressKey, Binding, PortProfile, PortSlot, PrefixKey, PrefixMatch},
     config::{Config, Interface},
     connection::{Connection, ConnectionKey, Direction, State},
+    decide::{self, PackedDecision},
     matcher::{self, Endpoint},
+    parse::Parsed,
     protocol::Protocol,
     reason::{Reason, Verdict},
 };
@@ -153,106 +155,9 @@ pub trait Tables: BindingTables + ConnectionTable {
     fn count_untracked(&self, slot: u32, bytes: u64);
     /// Counts a packet of a binding.
     fn count_binding(&self, index: u16, bytes: u64);
-}
-
-/// The same tables with every store left out: what `explain` runs on.
-#[derive(Clone, Copy, Debug)]
-pub struct ReadOnly<T>(pub T);
-
-impl<T: BindingTables> BindingTables for ReadOnly<T> {
+    /// [`decide::judge`]; the kernel program puts it into a function of its own.
     #[inline(always)]
-    fn port(&self, protocol: Protocol, port: u16) -> Option<PortSlot> {
-        self.0.port(protocol, port)
+    fn judge(&self, parsed: &Parsed, slot: u32) -> PackedDecision {
+        decide::judge(self, parsed, slot)
     }
-
-    #[inline(always)]
-    fn profile(&self, index: u16) -> Option<&PortProfile> {
-        self.0.profile(index)
-    }
-
-    #[inline(always)]
-    fn address(&self, key: &AddressKey) -> Option<u16> {
-        self.0.address(key)
-    }
-
-    #[inline(always)]
-    fn prefix(&self, key: &PrefixKey) -> Option<PrefixMatch> {
-        self.0.prefix(key)
-    }
-
-    #[inline(always)]
-    fn binding(&self, index: u16) -> Option<&Binding> {
-        self.0.binding(index)
-    }
-
-    #[inline(always)]
-    fn search(&self, profile: u16, endpoint: &Endpoint, any: u16) -> u16 {
-        self.0.search(profile, endpoint, any)
-    }
-}
-
-impl<T: ConnectionTable> ConnectionTable for ReadOnly<T> {
-    type Row = T::Row;
-
-    #[inline(always)]
-    fn find(&self, key: &ConnectionKey) -> Option<Self::Row> {
-        self.0.find(key)
-    }
-
-    #[inline(always)]
-    fn view(&self, row: Self::Row) -> View {
-        self.0.view(row)
-    }
-
-    #[inline(always)]
-    fn update(&self, _row: Self::Row, _update: &Update) {}
-
-    #[inline(always)]
-    fn insert(&self, _key: &ConnectionKey, _connection: &Connection) -> bool {
-        true
-    }
-
-    #[inline(always)]
-    fn remove(&self, _key: &ConnectionKey) {}
-}
-
-impl<T: Tables> Tables for ReadOnly<T> {
-    #[inline(always)]
-    fn config(&self) -> Option<&Config> {
-        self.0.config()
-    }
-
-    #[inline(always)]
-    fn interface(&self, slot: u32) -> Option<&Interface> {
-        self.0.interface(slot)
-    }
-
-    #[inline(always)]
-    fn now(&self) -> u64 {
-        self.0.now()
-    }
-
-    #[inline(always)]
-    fn kernel_socket(&self, key: &ConnectionKey) -> KernelSocket {
-        self.0.kernel_socket(key)
-    }
-
-    #[inline(always)]
-    fn is_local(&self, address: &Address, prefixes: bool) -> bool {
-        self.0.is_local(address, prefixes)
-    }
-
-    #[inline(always)]
-    fn may_forward(&self, key: &ConnectionKey) -> bool {
-        self.0.may_forward(key)
-    }
-
-    #[inline(always)]
-    fn count(&self, _slot: u32, _verdict: Verdict, _reason: Reason, _bytes: u64) {}
-
-    #[inline(always)]
-    fn count_untracked(&self, _slot: u32, _bytes: u64) {}
-
-    #[inline(always)]
-    fn count_binding(&self, _index: u16, _bytes: u64) {}
 }

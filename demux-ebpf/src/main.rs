@@ -22,25 +22,20 @@ mod programs {
         EbpfContext as _, bindings::xdp_action, helpers::bpf_xdp_adjust_head, macros::xdp,
         programs::XdpContext,
     };
-    use demux_common::{
-        decide::decide, explanation::Explanation, reason::Verdict, tables::ReadOnly,
-    };
+    use demux_common::{decide::decide, explanation::Explanation, reason::Verdict};
 
     use crate::{packet::Frame, tables::Maps};
 
     /// Decides about every frame that arrives.
     #[xdp(frags)]
     pub fn demux_xdp(ctx: XdpContext) -> u32 {
-        let decision = decide(
-            &Frame::new(&ctx),
-            ctx.ingress_ifindex() as u32,
-            &Maps::new(&ctx),
-        );
-        match decision.verdict {
-            // Nothing is refused or redirected yet; a verdict from the future passes.
-            Verdict::Pass | Verdict::Reject | Verdict::Redirect => xdp_action::XDP_PASS,
-            Verdict::Drop => xdp_action::XDP_DROP,
+        let tables = Maps::<true>::new(&ctx);
+        let decision = decide(&Frame::new(&ctx), ctx.ingress_ifindex() as u32, &tables);
+        if decision.is(Verdict::Drop) {
+            return xdp_action::XDP_DROP;
         }
+        // Nothing is refused or redirected yet; a verdict from the future passes.
+        xdp_action::XDP_PASS
     }
 
     /// Says what [`demux_xdp`] would do with a frame, and changes nothing.
@@ -49,15 +44,13 @@ mod programs {
     /// report in front of the frame, where the caller of the test run finds it.
     #[xdp(frags)]
     pub fn demux_explain(ctx: XdpContext) -> u32 {
-        const REPORT: usize = size_of::<Explanation>();
-        let decision = decide(
-            &Frame::new(&ctx),
-            ctx.ingress_ifindex() as u32,
-            &ReadOnly(Maps::new(&ctx)),
-        );
-        let report = Explanation::from(decision);
+        const REPORT: i32 = size_of::<Explanation>() as i32;
+        let tables = Maps::<false>::new(&ctx);
+        let decision = decide(&Frame::new(&ctx), ctx.ingress_ifindex() as u32, &tables);
+        // An explanation is a packed decision.
+        let report = decision.0;
         // SAFETY: the context is the program's own; no packet pointer outlives the call.
-        if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), -(REPORT as i32)) } == 0 {
+        if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), -REPORT) } == 0 {
             Frame::new(&ctx).write(&report);
         }
         xdp_action::XDP_DROP

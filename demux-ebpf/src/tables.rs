@@ -6,6 +6,7 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{
         BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED, bpf_fib_lookup, bpf_sock_tuple,
+        xdp_md,
     },
     btf_maps::lpm_trie::Key,
     helpers::{
@@ -19,8 +20,10 @@ use demux_common::{
     config::{Config, Interface},
     connection::{Connection, ConnectionKey, State},
     counters::InterfaceCounters,
+    decide::{self, PackedDecision},
     layout::LocalPrefix,
     matcher::{self, Endpoint},
+    parse::Parsed,
     protocol::Protocol,
     reason::{Count, Reason, Verdict},
     tables::{BindingTables, ConnectionTable, KernelSocket, Tables, Update, View},
@@ -28,12 +31,13 @@ use demux_common::{
 
 use crate::maps::{self, LocalPrefixData, PrefixData};
 
-/// The maps, and the context that helpers want to see.
-pub struct Maps<'a> {
+/// The maps, and the context that helpers want to see. Where they are not `LIVE` every store is
+/// left out: that is what `explain` runs on.
+pub struct Maps<'a, const LIVE: bool> {
     ctx: &'a XdpContext,
 }
 
-impl<'a> Maps<'a> {
+impl<'a, const LIVE: bool> Maps<'a, LIVE> {
     /// The tables for a packet.
     #[inline(always)]
     pub fn new(ctx: &'a XdpContext) -> Self {
@@ -91,7 +95,7 @@ pub extern "C" fn demux_search(endpoint: *const Endpoint, profile: u32, any: u32
     ))
 }
 
-impl BindingTables for Maps<'_> {
+impl<const LIVE: bool> BindingTables for Maps<'_, LIVE> {
     #[inline(always)]
     fn port(&self, protocol: Protocol, port: u16) -> Option<PortSlot> {
         BindingMaps.port(protocol, port)
@@ -123,7 +127,7 @@ impl BindingTables for Maps<'_> {
     }
 }
 
-impl ConnectionTable for Maps<'_> {
+impl<const LIVE: bool> ConnectionTable for Maps<'_, LIVE> {
     type Row = NonNull<Connection>;
 
     #[inline(always)]
@@ -150,6 +154,9 @@ impl ConnectionTable for Maps<'_> {
 
     #[inline(always)]
     fn update(&self, mut row: Self::Row, update: &Update) {
+        if !LIVE {
+            return;
+        }
         // SAFETY: as for `view`. Packets of one connection that meet on two CPUs may each miss
         // the other's count; the fields themselves are written whole.
         update.apply(unsafe { row.as_mut() });
@@ -157,13 +164,15 @@ impl ConnectionTable for Maps<'_> {
 
     #[inline(always)]
     fn insert(&self, key: &ConnectionKey, connection: &Connection) -> bool {
-        maps::CONNECTIONS.insert(key, connection, 0).is_ok()
+        !LIVE || maps::CONNECTIONS.insert(key, connection, 0).is_ok()
     }
 
     #[inline(always)]
     fn remove(&self, key: &ConnectionKey) {
-        // A row that is gone already is as good.
-        let _ = maps::CONNECTIONS.remove(key);
+        if LIVE {
+            // A row that is gone already is as good.
+            let _ = maps::CONNECTIONS.remove(key);
+        }
     }
 }
 
@@ -181,7 +190,7 @@ const TCP_SYN_RECV: u32 = 3;
 /// Not a state of any socket.
 const NO_SOCKET: u32 = 0;
 
-impl Tables for Maps<'_> {
+impl<const LIVE: bool> Tables for Maps<'_, LIVE> {
     #[inline(always)]
     fn config(&self) -> Option<&Config> {
         maps::CONFIG.get(0)
@@ -236,6 +245,9 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn count(&self, slot: u32, verdict: Verdict, reason: Reason, bytes: u64) {
+        if !LIVE {
+            return;
+        }
         let Some(counters) = maps::COUNTERS.get_ptr_mut(slot) else {
             return;
         };
@@ -253,7 +265,7 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn count_untracked(&self, slot: u32, bytes: u64) {
-        if let Some(counters) = maps::COUNTERS.get_ptr_mut(slot) {
+        if LIVE && let Some(counters) = maps::COUNTERS.get_ptr_mut(slot) {
             // SAFETY: the field lies within the structure, and this CPU is its only writer.
             unsafe { add(&raw mut (*counters).untracked, bytes) };
         }
@@ -261,11 +273,46 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn count_binding(&self, index: u16, bytes: u64) {
-        if let Some(count) = maps::BINDING_COUNTS.get_ptr_mut(u32::from(index)) {
+        if LIVE && let Some(count) = maps::BINDING_COUNTS.get_ptr_mut(u32::from(index)) {
             // SAFETY: the map has the value, and this CPU is the only writer of its own copy.
             unsafe { add(count, bytes) };
         }
     }
+
+    #[inline(always)]
+    fn judge(&self, parsed: &Parsed, slot: u32) -> PackedDecision {
+        let ctx = self.ctx.as_ptr().cast();
+        PackedDecision(if LIVE {
+            demux_judge(ctx, parsed, slot)
+        } else {
+            demux_judge_dry(ctx, parsed, slot)
+        })
+    }
+}
+
+/// [`decide::judge`] as a global function: the verifier looks at it once, and not again for each of
+/// the ways through the parser.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn demux_judge(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) -> u64 {
+    judge::<true>(ctx, parsed, slot)
+}
+
+/// [`demux_judge`] with every store left out.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn demux_judge_dry(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) -> u64 {
+    judge::<false>(ctx, parsed, slot)
+}
+
+#[inline(always)]
+fn judge<const LIVE: bool>(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) -> u64 {
+    // SAFETY: the verifier holds callers to a readable packet, or null.
+    let Some(parsed) = (unsafe { parsed.as_ref() }) else {
+        return 0;
+    };
+    let ctx = XdpContext::new(ctx);
+    decide::judge(&Maps::<LIVE>::new(&ctx), parsed, slot).0
 }
 
 /// # Safety

@@ -2,8 +2,8 @@
 
 use network_types::ip::Ipv4Hdr;
 
-use super::{Datagram, Header as _};
-use crate::{address::Address, packet::Packet, reason::Reason};
+use super::{Header as _, Payload};
+use crate::{address::Address, connection::ConnectionKey, packet::Packet, reason::Reason};
 
 /// The smallest IPv4 header, without options.
 const MIN_HEADER: usize = Ipv4Hdr::LEN;
@@ -14,14 +14,18 @@ const FRAGMENTED: u16 = 0x3fff;
 /// The largest total length that the header can tell.
 const MAX_TOTAL: usize = u16::MAX as usize;
 
-/// Reads the IPv4 header at `offset`.
+/// Reads the IPv4 header at `offset`, and its addresses into `key`: the destination is local.
 ///
 /// # Errors
 ///
 /// [`Reason::Truncated`], [`Reason::BadIpv4Header`] where a length contradicts the frame,
 /// [`Reason::Fragment`] for every fragment, the first included.
 #[inline(always)]
-pub fn read<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Datagram, Reason> {
+pub fn read<P: Packet + ?Sized>(
+    packet: &P,
+    offset: usize,
+    key: &mut ConnectionKey,
+) -> Result<Payload, Reason> {
     let Some(header) = Ipv4Hdr::read(packet, offset) else {
         return Err(Reason::Truncated);
     };
@@ -41,11 +45,11 @@ pub fn read<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Datagram, R
     if u16::from_be_bytes(header.frags) & FRAGMENTED != 0 {
         return Err(Reason::Fragment);
     }
-    Ok(Datagram {
-        source: Address::from_v4(header.src_addr),
-        destination: Address::from_v4(header.dst_addr),
+    key.local_address = Address::from_v4(header.dst_addr);
+    key.remote_address = Address::from_v4(header.src_addr);
+    Ok(Payload {
         protocol: header.proto,
-        transport: offset + ihl,
-        transport_len: total - ihl,
+        offset: offset + ihl,
+        len: total - ihl,
     })
 }

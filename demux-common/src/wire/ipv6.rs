@@ -2,8 +2,8 @@
 
 use network_types::ip::{IpProto, Ipv6Hdr};
 
-use super::{Datagram, Header as _};
-use crate::{address::Address, packet::Packet, reason::Reason};
+use super::{Header as _, Payload};
+use crate::{address::Address, connection::ConnectionKey, packet::Packet, reason::Reason};
 
 /// How many extension headers are walked; a packet with more is the kernel's to judge.
 pub const MAX_EXTENSION_HEADERS: usize = 6;
@@ -20,7 +20,8 @@ const MOBILITY: u8 = IpProto::MobilityHeader as u8;
 const ENCRYPTED: u8 = IpProto::Esp as u8;
 const NO_NEXT_HEADER: u8 = IpProto::Ipv6NoNxt as u8;
 
-/// Reads the IPv6 header at `offset` and walks its extension headers.
+/// Reads the IPv6 header at `offset`, and its addresses into `key` (the destination is local),
+/// and walks its extension headers.
 ///
 /// # Errors
 ///
@@ -30,7 +31,11 @@ const NO_NEXT_HEADER: u8 = IpProto::Ipv6NoNxt as u8;
 /// [`Reason::SourceRouted`] where this host would be but a stop on the way,
 /// [`Reason::Ipv6Extension`] where the transport header is hidden or too far away.
 #[inline(always)]
-pub fn read<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Datagram, Reason> {
+pub fn read<P: Packet + ?Sized>(
+    packet: &P,
+    offset: usize,
+    key: &mut ConnectionKey,
+) -> Result<Payload, Reason> {
     let Some(header) = Ipv6Hdr::read(packet, offset) else {
         return Err(Reason::Truncated);
     };
@@ -38,9 +43,9 @@ pub fn read<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Datagram, R
         return Err(Reason::BadIpv6Header);
     }
     // Such an address would stand for an IPv4 conversation in the tables.
-    let source = Address::from_v6(header.src_addr);
-    let destination = Address::from_v6(header.dst_addr);
-    if source.is_mapped() || destination.is_mapped() {
+    key.local_address = Address::from_v6(header.dst_addr);
+    key.remote_address = Address::from_v6(header.src_addr);
+    if key.local_address.is_mapped() || key.remote_address.is_mapped() {
         return Err(Reason::BadIpv6Header);
     }
     let present = packet.frame_len().saturating_sub(offset + Ipv6Hdr::LEN);
@@ -86,12 +91,10 @@ pub fn read<P: Packet + ?Sized>(packet: &P, offset: usize) -> Result<Datagram, R
     if walked > payload_len {
         return Err(Reason::BadIpv6Header);
     }
-    Ok(Datagram {
-        source,
-        destination,
+    Ok(Payload {
         protocol: next,
-        transport: offset + Ipv6Hdr::LEN + walked,
-        transport_len: payload_len - walked,
+        offset: offset + Ipv6Hdr::LEN + walked,
+        len: payload_len - walked,
     })
 }
 

@@ -8,21 +8,17 @@ pub mod ipv6;
 pub mod tcp;
 pub mod udp;
 
-use crate::{address::Address, packet::Packet};
+use crate::packet::Packet;
 
-/// What an IP header says, once its lengths were checked.
-#[derive(Clone, Copy, Debug)]
-pub struct Datagram {
-    /// Where it comes from.
-    pub source: Address,
-    /// Where it goes.
-    pub destination: Address,
-    /// The protocol number of the payload, behind any extension headers.
+/// The payload of an IP packet, once the lengths of its headers were checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// The protocol number, behind any extension headers.
     pub protocol: u8,
     /// Where the transport header starts, from the start of the frame.
-    pub transport: usize,
+    pub offset: usize,
     /// Bytes of transport header and data.
-    pub transport_len: usize,
+    pub len: usize,
 }
 
 /// A header of fixed size for which every bit pattern is a value.

@@ -4,11 +4,12 @@ use core::mem::offset_of;
 
 use network_types::tcp::TcpHdr;
 
-use super::{Datagram, Header as _};
+use super::{Header as _, Payload};
 use crate::{packet::Packet, reason::Reason, tcp::Flags};
 
 /// What the TCP header says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Segment {
     /// Port of the sender.
     pub source_port: u16,
@@ -27,27 +28,27 @@ const FLAGS: usize = offset_of!(TcpHdr, _bitfield_1) + 1;
 /// Where the data offset stands.
 const DATA_OFFSET: usize = offset_of!(TcpHdr, _bitfield_1);
 
-/// Reads the TCP header of a datagram.
+/// Reads the TCP header of an IP packet.
 ///
 /// # Errors
 ///
 /// [`Reason::BadTcpHeader`] where the data offset is below five words or beyond the segment,
 /// [`Reason::Truncated`] where the header is not within reach.
 #[inline(always)]
-pub fn read<P: Packet + ?Sized>(packet: &P, datagram: &Datagram) -> Result<Segment, Reason> {
-    if datagram.transport_len < TcpHdr::LEN {
+pub fn read<P: Packet + ?Sized>(packet: &P, payload: &Payload) -> Result<Segment, Reason> {
+    if payload.len < TcpHdr::LEN {
         return Err(Reason::BadTcpHeader);
     }
-    let Some(bytes) = packet.get::<{ TcpHdr::LEN }>(datagram.transport) else {
+    let Some(bytes) = packet.get::<{ TcpHdr::LEN }>(payload.offset) else {
         return Err(Reason::Truncated);
     };
     let header = TcpHdr::view(bytes);
     let header_len = usize::from(bytes[DATA_OFFSET] >> 4) * 4;
-    if header_len < TcpHdr::LEN || header_len > datagram.transport_len {
+    if header_len < TcpHdr::LEN || header_len > payload.len {
         return Err(Reason::BadTcpHeader);
     }
     let flags = Flags(u32::from(bytes[FLAGS]));
-    let data = (datagram.transport_len - header_len) as u32;
+    let data = (payload.len - header_len) as u32;
     Ok(Segment {
         source_port: u16::from_be_bytes(header.source),
         destination_port: u16::from_be_bytes(header.dest),
