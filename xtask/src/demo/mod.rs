@@ -1,0 +1,115 @@
+//! `cargo xtask demo`: show demux at work in network namespaces of its own.
+//!
+//! A scene is a script: actors talk over real sockets, `demux` commands are shown as a user types
+//! them, and every claim of the commentary is held against the JSON that demux prints. The network
+//! is removed at the end whatever happened, and what a killed run left behind at the next start.
+
+mod actors;
+mod connections;
+mod demux;
+mod interrupt;
+mod kept;
+mod narration;
+mod network;
+mod stage;
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use self::{demux::Demux, narration::Narrator, network::Network, stage::Stage};
+use crate::{build, elevate, process};
+
+/// Show demux at work in network namespaces of its own
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The scene to play
+    #[arg(value_enum, default_value_t)]
+    scene: Scene,
+    /// Leave the namespaces up, with servers and clients that go on talking
+    #[arg(long)]
+    keep: bool,
+    /// Play with this finished demux and build none
+    #[arg(long, value_name = "PATH", hide = true)]
+    demux: Option<PathBuf>,
+    /// The first line has been printed already, by the process that asked for root
+    #[arg(long, hide = true)]
+    announced: bool,
+    /// Be the servers and clients that `--keep` leaves behind
+    #[arg(long, hide = true)]
+    kept_actors: bool,
+}
+
+/// The scenes there are.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Scene {
+    /// Three clients, one port: a row for each connection, and what happens to everything else
+    #[default]
+    Connections,
+}
+
+impl Scene {
+    fn play(self, stage: &mut Stage<'_>) -> Result<()> {
+        match self {
+            Self::Connections => connections::play(stage),
+        }
+    }
+
+    fn name(self) -> String {
+        let value = clap::ValueEnum::to_possible_value(&self);
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.kept_actors {
+        return kept::play();
+    }
+    let narrator = Narrator::new();
+    if !args.announced {
+        narrator.announce();
+    }
+    let demux = if let Some(demux) = &args.demux {
+        demux.clone()
+    } else {
+        elevate::require()?;
+        // Fetches a missing `ip` while this is still the user.
+        network::ip()?;
+        build::demux()?
+    };
+    if !process::is_root() {
+        return become_root(args, &demux);
+    }
+    play(args, &Demux::new(demux), narrator)
+}
+
+/// Starts this binary again as root, with what has been built.
+fn become_root(args: &Args, demux: &Path) -> Result<()> {
+    let xtask = env::current_exe().context("cannot find the xtask binary")?;
+    let mut words: Vec<OsString> = vec!["demo".into(), args.scene.name().into()];
+    words.extend(["--announced".into(), "--demux".into(), demux.into()]);
+    words.extend(args.keep.then(|| "--keep".into()));
+    elevate::exec(&xtask, words)
+}
+
+fn play(args: &Args, demux: &Demux, narrator: Narrator) -> Result<()> {
+    interrupt::watch()?;
+    let network = Network::create(demux)?;
+    let mut stage = Stage::new(demux, narrator, args.keep);
+    let played = args.scene.play(&mut stage);
+    if args.keep && played.is_ok() {
+        return kept::leave(network, demux, narrator);
+    }
+    let removed = network.remove();
+    if played.is_ok() && removed.is_ok() {
+        stage.end();
+    } else if removed.is_ok() {
+        narrator.say("");
+        narrator.say("The namespaces are removed, and demux with them.");
+    }
+    played.and(removed)
+}
