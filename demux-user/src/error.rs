@@ -4,8 +4,7 @@
 //! [`Error::hint`] is what the user can do. [`Error::code`] is a stable word for programs that read the
 //! JSON output, and [`Error::exit_status`] is the status the command ends with.
 //!
-//! To add an error: add the variant with its line, then its row in `Error::class`, then, where there is
-//! something to do about it, its hint.
+//! To add an error: add the variant with its line, then its row in `Error::class`, then its hint.
 
 use std::{io, path::PathBuf};
 
@@ -202,6 +201,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A file that is no capture of Ethernet frames, or a damaged one.
+    #[error("cannot read the capture {}: {reason}", .path.display())]
+    BadCapture {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A system call failed.
     #[error("cannot {operation}: {}", describe(.source))]
     Io {
@@ -322,6 +329,7 @@ impl Error {
             Self::Unsupported { .. } => ("unsupported", Status::Unsupported),
 
             Self::CannotMount { .. } => ("bpffs_unavailable", Status::Failed),
+            Self::BadCapture { .. } => ("bad_capture", Status::Failed),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => ("permission_denied", Status::Permission),
                 io::ErrorKind::Unsupported => ("unsupported", Status::Unsupported),
@@ -331,7 +339,7 @@ impl Error {
         }
     }
 
-    /// What can be done about it, in one line, where something can be.
+    /// What can be done about it, in one line. Every error has a hint.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoObject => "build it with: cargo xtask build".into(),
@@ -382,11 +390,34 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "run it as root, or as a member of the group demux to read".into()
             }
-            Self::InvalidArgument { .. }
-            | Self::Unsupported { .. }
-            | Self::Io { .. }
-            | Self::Unexpected { .. } => return None,
+            Self::InvalidArgument { what, .. } => correct_form(what).into(),
+            Self::BadCapture { .. } => "capture frames with: tcpdump -i IFACE -w FILE".into(),
+            Self::Unsupported { .. } => "see what is possible with: demux load IFACE --check".into(),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "check the path".into()
+            }
+            Self::Io { .. } => "the kernel's log may tell more: dmesg".into(),
+            Self::Unexpected { .. } => {
+                "if it happens again, report this line and the output of: uname -r; demux --version"
+                    .into()
+            }
         })
+    }
+}
+
+/// How an argument is written.
+fn correct_form(what: &str) -> &'static str {
+    match what {
+        "local endpoint" => {
+            "write ADDRESS:PORT, such as 10.0.0.2:80, [::1]:80, :8000-8999 or 10.0.0.0/8:*"
+        }
+        "setting" => "see what there is with: demux settings",
+        "binding name" => "choose letters, digits, dots, dashes and underscores, such as web-1",
+        "filter" => "see: demux connections --help",
+        "packet" | "endpoint" | "endpoints" | "direction" | "TCP flags" => {
+            "write it as in: demux explain tcp from 10.0.0.1:40000 to 10.0.0.2:80 --flags syn"
+        }
+        _ => "see: demux --help, and the --help of the command",
     }
 }
 
