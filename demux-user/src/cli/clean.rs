@@ -1,5 +1,7 @@
 //! `demux clean`: remove what nobody can use any more.
 
+use std::time::Duration;
+
 use super::{
     Outcome,
     context::{Context, cannot_write},
@@ -10,6 +12,7 @@ use crate::{
     netns::all_cookies,
     render::{List, NameRow, Row as _},
     state::{self, Instance, Lock},
+    tables::{Access, Tables},
 };
 
 /// Remove the state of network namespaces that are gone
@@ -55,15 +58,16 @@ fn clean(bpffs: &BpfFs) -> Result<Vec<String>> {
     let mut removed = Vec::new();
     if !ids.is_empty() {
         let alive = all_cookies()?;
-        for id in ids.into_iter().filter(|id| !alive.contains(id)) {
-            match Instance::open(bpffs, id, Lock::Exclusive) {
+        for id in ids {
+            match Instance::open_within(bpffs, id, Lock::Exclusive, Duration::ZERO) {
+                Ok(instance) if alive.contains(&id) && !is_stale(&instance)? => {}
                 Ok(instance) => {
                     let path = instance.paths().directory().display().to_string();
                     instance.remove()?;
                     removed.push(path);
                 }
-                // Somebody else was faster.
-                Err(Error::NotLoaded) => {}
+                // Somebody else was faster, or is using it.
+                Err(Error::NotLoaded | Error::Locked { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -71,4 +75,14 @@ fn clean(bpffs: &BpfFs) -> Result<Vec<String>> {
     let leftovers = state::remove_leftovers(bpffs)?;
     removed.extend(leftovers.iter().map(|path| path.display().to_string()));
     Ok(removed)
+}
+
+/// Whether an instance is not that of the namespace whose name it has.
+fn is_stale(instance: &Instance) -> Result<bool> {
+    match Tables::open(instance, Access::ReadOnly) {
+        Err(Error::StaleState { .. }) => Ok(true),
+        // One of another layout still has its owner, who may remove it.
+        Ok(_) | Err(Error::LayoutMismatch { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

@@ -10,7 +10,7 @@ use super::{
     words::Words,
 };
 use crate::{
-    Result,
+    Error, Result,
     attach::ModeChoice,
     load::{self, LoadOptions, Loaded},
     render::{CheckRow, LoadedRow, bytes, write_checks},
@@ -154,7 +154,12 @@ impl Args {
     }
 
     fn check(&self, context: &mut Context<'_>, options: &LoadOptions) -> Result<Outcome> {
-        let checks = load::check(&context.bpffs()?, &self.interfaces, options)?;
+        let bpffs = match context.bpffs() {
+            Ok(bpffs) => Some(bpffs),
+            Err(Error::NoBpfFs(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let checks = load::check(bpffs.as_ref(), &self.interfaces, options)?;
         let is_ok = checks.iter().all(|check| check.ok);
         if context.is_json() {
             let mut list = context.list::<CheckRow>();

@@ -64,7 +64,7 @@ fn view(error: &Error) -> ErrorView {
             // The words of the command, up to its first argument.
             let words: Vec<_> = usage
                 .split(' ')
-                .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+                .take_while(|word| word.chars().all(|letter| letter.is_ascii_lowercase()))
                 .collect();
             help = Some(format!("see: {} --help", words.join(" ")));
         } else if !line.starts_with("For more information") && help.is_none() {

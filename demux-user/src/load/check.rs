@@ -2,7 +2,7 @@
 
 use demux_common::config::Policy;
 
-use super::{LoadOptions, interfaces, require_system};
+use super::{LoadOptions, admitted};
 use crate::{
     Result,
     attach::ModeChoice,
@@ -46,22 +46,21 @@ pub struct Check {
     pub ok: bool,
 }
 
-/// Looks at interfaces as `load` with these options would, and changes nothing.
+/// Looks at interfaces as `load` with these options would, and changes nothing. Without a BPF file
+/// system, nothing is loaded yet.
 ///
 /// # Errors
 ///
 /// As `load`, where the options themselves are wrong or the machine lacks something.
-pub fn check(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<Vec<Check>> {
-    require_system()?;
-    options.check()?;
+pub fn check(
+    bpffs: Option<&BpfFs>,
+    names: &[String],
+    options: &LoadOptions,
+) -> Result<Vec<Check>> {
+    let devices = admitted(names, options)?;
     let capacities = options.capacities()?;
-    let namespace = NetworkNamespace::current()?;
-    let instance = match Instance::open(bpffs, namespace.cookie(), Lock::Shared) {
-        Ok(instance) => Some(instance),
-        Err(crate::Error::NotLoaded) => None,
-        Err(error) => return Err(error),
-    };
-    interfaces::resolve(names)?
+    let instance = bpffs.map(open).transpose()?.flatten();
+    devices
         .iter()
         .map(|device| {
             let report = preflight::report(device)?;
@@ -102,6 +101,16 @@ pub fn check(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<V
             })
         })
         .collect()
+}
+
+/// The instance of the present namespace, if there is one.
+fn open(bpffs: &BpfFs) -> Result<Option<Instance>> {
+    let namespace = NetworkNamespace::current()?;
+    match Instance::open(bpffs, namespace.cookie(), Lock::Shared) {
+        Ok(instance) => Ok(Some(instance)),
+        Err(crate::Error::NotLoaded) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn foretell(choice: ModeChoice, native: &Native) -> (&'static str, String) {

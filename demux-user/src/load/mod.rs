@@ -70,6 +70,23 @@ pub struct Loaded {
     pub memory_bytes: u64,
 }
 
+/// Refuses what no state could make right: the machine, the options, interfaces that do not exist.
+/// Nothing is needed for it, not even a BPF file system.
+///
+/// # Errors
+///
+/// [`Error::KernelTooOld`], [`Error::MissingCapability`], [`Error::InvalidArgument`],
+/// [`Error::UnknownInterface`].
+pub fn admit(names: &[String], options: &LoadOptions) -> Result<()> {
+    admitted(names, options).map(|_devices| ())
+}
+
+fn admitted(names: &[String], options: &LoadOptions) -> Result<Vec<Device>> {
+    require_system()?;
+    options.check()?;
+    interfaces::resolve(names)
+}
+
 /// Attaches demux to interfaces, all of them or none, and makes the instance where there is none yet.
 ///
 /// # Errors
@@ -77,9 +94,7 @@ pub struct Loaded {
 /// [`Error::UnknownInterface`], [`Error::HookBusy`], [`Error::UnsafeDefault`], [`Error::OptionsDiffer`],
 /// [`Error::MissingCapability`], [`Error::KernelTooOld`]; nothing is changed then.
 pub fn load(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<Vec<Loaded>> {
-    require_system()?;
-    options.check()?;
-    let devices = interfaces::resolve(names)?;
+    let devices = admitted(names, options)?;
     let namespace = NetworkNamespace::current()?;
     match Instance::open_or_create(bpffs, namespace.cookie())? {
         Opened::Existing(instance) => {
