@@ -14,7 +14,7 @@ use crate::{
     Result,
     bindings::{self, BindRequest, Pattern},
     interface,
-    render::{List, NameRow, Row as _},
+    render::{List, NameRow, Row as _, printable},
 };
 
 pub(super) const PROTOCOLS: Words<Protocol> = Words {
@@ -116,7 +116,7 @@ impl Args {
 /// Prints the name of a binding, alone on its line where people read it.
 pub(super) fn print_name(context: &mut Context<'_>, noun: &str, name: String) -> Result<()> {
     if !context.is_json() {
-        return writeln!(context.out(), "{name}").map_err(cannot_write);
+        return writeln!(context.out(), "{}", printable(&name)).map_err(cannot_write);
     }
     let format = context.format();
     let mut list = List::new(context.out(), format, noun, NameRow::COLUMNS);

@@ -50,6 +50,7 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(
     name = "demux",
+    bin_name = "demux",
     version,
     subcommand_required = true,
     arg_required_else_help = true,
@@ -93,7 +94,7 @@ struct Global {
     /// Work in another network namespace: a name that ip netns knows, or a path
     #[arg(short = 'N', long, global = true, value_name = "NAME|PATH")]
     netns: Option<String>,
-    /// Where the BPF file system is [default: /sys/fs/bpf]
+    /// Where the BPF file system is; /sys/fs/bpf unless given
     #[arg(long, global = true, value_name = "PATH", env = BpfFs::ENVIRONMENT, hide_env_values = true)]
     bpffs: Option<PathBuf>,
     /// Say nothing but results and errors

@@ -116,7 +116,8 @@ fn warning(
     let (name, index) = (&interface.name, interface.ifindex);
     let Some(device) = device else {
         return Some(format!(
-            "the interface with index {index} is gone, or was moved to another network namespace"
+            "the interface with index {index} is gone, or was moved to another network namespace; \
+             its entry goes with the next demux load"
         ));
     };
     if !interface.attached {

@@ -12,6 +12,8 @@ use std::{
 };
 
 use demux_common::{
+    binding::Target,
+    decide::Decision,
     explanation::Explanation,
     layout::program,
     parse::parse,
@@ -60,16 +62,15 @@ impl Twin {
     /// # Errors
     ///
     /// Where the kernel cannot run the twin on it: [`Error::UnknownInterface`] where the interface is gone.
-    pub fn explain(&self, frame: &[u8], ifindex: u32) -> Result<Explanation> {
+    pub fn explain(&self, frame: &[u8], ifindex: u32) -> Result<Decision> {
         // Too short to be run, and hence too short to be parsed.
         if frame.len() < MIN_FRAME {
-            return Ok(Explanation {
-                reason: Reason::Truncated,
-                binding: 0,
+            return Ok(Decision {
                 verdict: Verdict::Pass,
+                reason: Reason::Truncated,
                 stage: Stage::Parse,
-                target: demux_common::binding::Target::Stack,
-                reserved: [0; 3],
+                target: Target::Stack,
+                binding: 0,
             });
         }
         let context = Context {
@@ -98,12 +99,22 @@ impl Twin {
                 "it wrote no report",
             ));
         }
-        let (explanation, _) =
-            Explanation::try_read_from_prefix(&outcome.data_out).map_err(|_| {
-                Error::unexpected("run the explain program", "its report is unreadable")
-            })?;
-        Ok(explanation)
+        let report = Explanation::try_read_from_prefix(&outcome.data_out).ok();
+        report
+            .and_then(|(report, _)| decision(&report))
+            .ok_or_else(|| Error::unexpected("run the explain program", "its report is unreadable"))
     }
+}
+
+/// What a report says; `None` where its reason is none that this demux knows.
+fn decision(report: &Explanation) -> Option<Decision> {
+    Some(Decision {
+        verdict: report.verdict,
+        reason: report.reason()?,
+        stage: report.stage,
+        target: report.target,
+        binding: report.binding,
+    })
 }
 
 /// The endpoints of a frame, as seen when it arrives.

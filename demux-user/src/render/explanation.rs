@@ -37,7 +37,7 @@ pub struct ExplanationRow {
     pub local: Option<String>,
     /// The other side.
     pub remote: Option<String>,
-    /// Bytes of the frame.
+    /// Bytes of the frame as it was on the wire.
     pub length: u64,
 }
 
@@ -98,9 +98,9 @@ pub fn write_explanation(
     } else {
         ("", "")
     };
-    let Words { why, change } = words(row, reason, pattern);
+    let Words { why, change } = words(row, reason);
     writeln!(out, "{bold}{}{plain}: {}", row.verdict, printable(&why))?;
-    let mut fact = |key: &str, value: &str| writeln!(out, "  {key:<10}{}", printable(value));
+    let mut fact = |key: &str, value: &str| writeln!(out, "  {key:<11}{}", printable(value));
     if let (Some(protocol), Some(local), Some(remote)) = (row.protocol, &row.local, &row.remote) {
         let packet = if row.direction == "in" {
             format!("{protocol} from {remote} to {local}, in on {}", row.iface)
@@ -132,7 +132,7 @@ struct Words {
     change: Option<String>,
 }
 
-fn words(row: &ExplanationRow, reason: Option<Reason>, pattern: Option<&str>) -> Words {
+fn words(row: &ExplanationRow, reason: Option<Reason>) -> Words {
     let iface = &row.iface;
     let protocol = row.protocol.unwrap_or("tcp");
     let local = row.local.as_deref().unwrap_or("ADDRESS:PORT");
@@ -163,8 +163,7 @@ fn words(row: &ExplanationRow, reason: Option<Reason>, pattern: Option<&str>) ->
         }
         Reason::Bound => (
             format!(
-                "binding {name} is the most specific for {}, and its target is {}",
-                pattern.unwrap_or(local),
+                "binding {name} is the most specific one for {protocol} {local}, and its target is {}",
                 row.target
             ),
             Some(format!("demux unbind {name}")),
@@ -263,11 +262,11 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "\
-drop: binding web is the most specific for tcp *:80, and its target is drop
-  packet    tcp from 10.0.0.9:40000 to 10.0.0.2:80, in on eth0
-  decided   stage binding, reason bound
-  binding   web (tcp *:80), target drop
-  change it demux unbind web
+drop: binding web is the most specific one for tcp 10.0.0.2:80, and its target is drop
+  packet     tcp from 10.0.0.9:40000 to 10.0.0.2:80, in on eth0
+  decided    stage binding, reason bound
+  binding    web (tcp *:80), target drop
+  change it  demux unbind web
 "
         );
     }
@@ -275,7 +274,7 @@ drop: binding web is the most specific for tcp *:80, and its target is drop
     #[test]
     fn every_reason_has_its_words() {
         for &reason in Reason::ALL {
-            let words = words(&row(reason, None, Verdict::Pass), Some(reason), None);
+            let words = words(&row(reason, None, Verdict::Pass), Some(reason));
             assert!(
                 !words.why.is_empty() && !words.why.ends_with('.'),
                 "{}",

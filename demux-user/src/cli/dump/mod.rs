@@ -1,6 +1,7 @@
 //! `demux dump`: the entries of one map.
 
 mod decode;
+mod fields;
 
 use std::io::Write;
 

@@ -33,12 +33,20 @@ pub struct Captured {
     pub length: u32,
 }
 
+impl Captured {
+    /// Whether bytes of the frame are missing.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        (self.frame.len() as u64) < u64::from(self.length)
+    }
+}
+
 impl Capture {
     /// Opens a capture file.
     ///
     /// # Errors
     ///
-    /// Where it cannot be opened, and [`Error::Unexpected`] where it is none.
+    /// Where it cannot be opened, and [`Error::BadCapture`] where it is none.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |source| Error::io(format!("read {}", path.display()), source);
         let file = File::open(path).map_err(failed)?;
@@ -70,7 +78,7 @@ impl Capture {
     ///
     /// # Errors
     ///
-    /// [`Error::Unexpected`] where the file ends within a packet, is damaged, or holds frames of
+    /// [`Error::BadCapture`] where the file ends within a packet, is damaged, or holds frames of
     /// something else than Ethernet.
     pub fn next_frame(&mut self) -> Result<Option<Captured>> {
         loop {
@@ -152,7 +160,10 @@ fn read(
 }
 
 fn damaged(path: &Path, reason: &str) -> Error {
-    Error::unexpected(format!("read the capture {}", path.display()), reason)
+    Error::BadCapture {
+        path: path.into(),
+        reason: reason.into(),
+    }
 }
 
 /// Reads until the buffer is full or the end has come: the parser takes a short first read, such as

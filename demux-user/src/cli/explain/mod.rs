@@ -1,23 +1,22 @@
 //! `demux explain`: what would happen to a packet.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+mod packet;
+
+use std::path::{Path, PathBuf};
 
 use demux_common::{
     binding::Binding,
     config::Interface,
-    explanation::Explanation,
+    decide::Decision,
     protocol::Protocol,
     reason::{Stage, Verdict},
 };
 
+use self::packet::Packet;
 use super::{
     Outcome,
     context::{Context, cannot_write},
     names::Names,
-    unbind::protocol,
 };
 use crate::{
     Error, Result,
@@ -28,7 +27,7 @@ use crate::{
         frame::{self, Flags},
     },
     interface,
-    render::{ExplanationRow, write_explanation},
+    render::{ExplanationRow, Format, write_explanation},
 };
 
 /// Say what would happen to a packet, and why
@@ -69,15 +68,6 @@ EXAMPLES:
   demux explain udp from [2001:db8::9]:53 to [2001:db8::2]:40000 --iface eth0
   tcpdump -i eth1 -w /tmp/seen.pcap -c 10; demux explain --pcap /tmp/seen.pcap";
 
-/// What the words ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Packet {
-    protocol: Protocol,
-    from: SocketAddr,
-    to: SocketAddr,
-    is_out: bool,
-}
-
 /// Where a packet is explained, and what names what is found.
 struct Place {
     twin: Twin,
@@ -96,7 +86,7 @@ impl Args {
     }
 
     fn explain_packet(&self, context: &mut Context<'_>) -> Result<()> {
-        let packet = parse(&self.words)?;
+        let packet = Packet::parse(&self.words)?;
         let flags = match &self.flags {
             Some(_) if packet.protocol == Protocol::Udp => {
                 return Err(Error::invalid("option", "--flags", "UDP has no flags"));
@@ -117,17 +107,17 @@ impl Args {
             protocol, from, to, ..
         } = packet;
         let frame = frame::build(protocol, from, to, flags, place.entry.station)?;
-        let explanation = place.twin.explain(&frame, place.entry.ifindex)?;
+        let decision = place.twin.explain(&frame, place.entry.ifindex)?;
         let row = ExplanationRow {
             protocol: Some(protocol.name()),
             local: Some(to.to_string()),
             remote: Some(from.to_string()),
-            ..place.row(&frame, &explanation)
+            ..place.row(&frame, &decision)
         };
-        let pattern = place.pattern(explanation.binding);
+        let pattern = place.pattern(decision.binding);
         write_explanation(
             &row,
-            Some(explanation.reason),
+            Some(decision.reason),
             pattern.as_deref(),
             format,
             context.out(),
@@ -138,29 +128,44 @@ impl Args {
     fn explain_capture(&self, context: &mut Context<'_>, path: &Path) -> Result<()> {
         let mut capture = Capture::open(path)?;
         // What is no capture is refused before anything is printed.
-        let mut next = capture.next_frame()?;
+        let mut next = Ok(capture.next_frame()?);
         let place = self.place(context)?;
+        // One document is either the packets or an error.
+        let is_collected = matches!(context.format(), Format::Json { .. });
+        let mut collected = Vec::new();
+        let mut is_cut = false;
         let mut list = context.list::<ExplanationRow>();
         let mut number = 0;
-        let mut failure = None;
-        while let Some(captured) = next {
+        let failure = loop {
+            let captured = match next {
+                Ok(Some(captured)) => captured,
+                Ok(None) => break None,
+                Err(error) if is_collected => return Err(error),
+                // What was read before is worth reading.
+                Err(error) => break Some(error),
+            };
             number += 1;
-            let explanation = place.twin.explain(&captured.frame, place.entry.ifindex)?;
+            let decision = place.twin.explain(&captured.frame, place.entry.ifindex)?;
+            is_cut |= captured.is_cut();
             let row = ExplanationRow {
                 packet: Some(number),
-                ..place.row(&captured.frame, &explanation)
+                length: captured.length.into(),
+                ..place.row(&captured.frame, &decision)
             };
-            list.push(&row).map_err(cannot_write)?;
-            next = match capture.next_frame() {
-                Ok(next) => next,
-                // What was read before is worth reading.
-                Err(error) => {
-                    failure = Some(error);
-                    None
-                }
-            };
+            if is_collected {
+                collected.push(row);
+            } else {
+                list.push(&row).map_err(cannot_write)?;
+            }
+            next = capture.next_frame();
+        };
+        for row in &collected {
+            list.push(row).map_err(cannot_write)?;
         }
         list.finish().map_err(cannot_write)?;
+        if is_cut {
+            context.warn("packets were captured in part only, and are explained as far as they go");
+        }
         failure.map_or(Ok(()), Err)
     }
 
@@ -185,15 +190,18 @@ impl Args {
                     .map(|(_, entry)| names.show(entry.ifindex))
                     .collect();
                 return Err(Error::invalid(
-                    "interface",
-                    "",
+                    "option",
+                    "--iface",
                     format!(
-                        "several are loaded; choose with --iface: {}",
+                        "several interfaces are loaded; name one of {}",
                         names.join(", ")
                     ),
                 ));
             }
         };
+        if names.get(entry.ifindex).is_none() {
+            return Err(Error::UnknownInterface(names.show(entry.ifindex)));
+        }
         Ok(Place {
             twin: Twin::open(&opened.paths)?,
             bindings: opened.tables.bindings()?,
@@ -214,15 +222,15 @@ impl Place {
         Some(format!("{} {pattern}", pattern.protocol.name()))
     }
 
-    fn row(&self, frame: &[u8], explanation: &Explanation) -> ExplanationRow {
+    fn row(&self, frame: &[u8], decision: &Decision) -> ExplanationRow {
         let endpoints = Endpoints::of(frame);
         ExplanationRow {
             packet: None,
-            verdict: explanation.verdict.name(),
-            reason: explanation.reason.name(),
-            stage: explanation.stage.name(),
-            binding: self.binding(explanation.binding).map(name_of),
-            target: explanation.target.name(),
+            verdict: decision.verdict.name(),
+            reason: decision.reason.name(),
+            stage: decision.stage.name(),
+            binding: self.binding(decision.binding).map(name_of),
+            target: decision.target.name(),
             iface: self.iface.clone(),
             direction: "in",
             protocol: endpoints.map(|endpoints| endpoints.protocol),
@@ -248,41 +256,4 @@ impl Place {
             length: 0,
         }
     }
-}
-
-/// Reads `tcp from ENDPOINT to ENDPOINT [in|out]`.
-fn parse(words: &[String]) -> Result<Packet> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let (protocol_name, from, to, direction) = match words.as_slice() {
-        [protocol, "from", from, "to", to] => (*protocol, *from, *to, "in"),
-        [protocol, "from", from, "to", to, direction] => (*protocol, *from, *to, *direction),
-        _ => {
-            return Err(Error::invalid(
-                "packet",
-                words.join(" "),
-                "write: tcp|udp from ENDPOINT to ENDPOINT [in|out]",
-            ));
-        }
-    };
-    Ok(Packet {
-        protocol: protocol(protocol_name)
-            .ok_or_else(|| Error::invalid("protocol", protocol_name, "a protocol is tcp or udp"))?,
-        from: endpoint(from)?,
-        to: endpoint(to)?,
-        is_out: match direction {
-            "in" => false,
-            "out" => true,
-            _ => return Err(Error::invalid("direction", direction, "it is in or out")),
-        },
-    })
-}
-
-fn endpoint(text: &str) -> Result<SocketAddr> {
-    text.parse().map_err(|_| {
-        Error::invalid(
-            "endpoint",
-            text,
-            "write an address and a port from 0 to 65535, such as 10.0.0.2:80 or [::1]:80; names are not resolved",
-        )
-    })
 }
