@@ -135,12 +135,10 @@ impl<'a> Network<'a> {
         } else {
             Ok(())
         };
-        for namespace in NAMESPACES {
-            if path(namespace).exists() {
-                self.ip(&["netns", "del", namespace])?;
-            }
-        }
-        unloaded
+        let left = NAMESPACES.iter().filter(|name| path(name).exists());
+        // Every one is tried; the first failure is told.
+        left.map(|name| self.ip(&["netns", "del", name]))
+            .fold(unloaded, Result::and)
     }
 
     fn ip(&self, words: &[&str]) -> Result<()> {

@@ -97,9 +97,12 @@ impl<'a> Stage<'a> {
     /// The items that a command prints as JSON.
     ///
     /// # Errors
-    /// When the command fails.
+    /// When the command fails, or the demo was interrupted.
     pub(super) fn items(&self, args: &[&str]) -> Result<Vec<Value>> {
-        self.demux.items(args)
+        let items = self.demux.items(args);
+        // Ctrl-C ends the command too, which is then not to blame.
+        interrupt::check()?;
+        items
     }
 
     /// Claims something about what a command prints as JSON, and waits until it is so.
@@ -114,7 +117,6 @@ impl<'a> Stage<'a> {
     ) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            interrupt::check()?;
             let items = self.items(args)?;
             if holds(&items) {
                 self.confirmed(claim);
