@@ -28,7 +28,7 @@ mod programs {
 
     /// Decides about every frame that arrives.
     #[xdp(frags)]
-    pub fn demux_xdp(ctx: XdpContext) -> u32 {
+    pub(crate) fn demux_xdp(ctx: XdpContext) -> u32 {
         let tables = Maps::<true>::new(&ctx);
         let decision = decide(&Frame::new(&ctx), ctx.ingress_ifindex() as u32, &tables);
         if decision.is(Verdict::Drop) {
@@ -43,7 +43,7 @@ mod programs {
     /// It always drops, so that a test run with it can put no packet anywhere, and it writes its
     /// report in front of the frame, where the caller of the test run finds it.
     #[xdp(frags)]
-    pub fn demux_explain(ctx: XdpContext) -> u32 {
+    pub(crate) fn demux_explain(ctx: XdpContext) -> u32 {
         const REPORT: i32 = size_of::<Explanation>() as i32;
         let tables = Maps::<false>::new(&ctx);
         let decision = decide(&Frame::new(&ctx), ctx.ingress_ifindex() as u32, &tables);

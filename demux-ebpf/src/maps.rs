@@ -20,7 +20,7 @@ use demux_common::{
 
 /// What the trie of prefixes compares: [`demux_common::binding::PrefixKey`] without its length.
 #[repr(C)]
-pub struct PrefixData {
+pub(crate) struct PrefixData {
     ifindex: u32,
     first_port: u16,
     last_port: u16,
@@ -32,7 +32,7 @@ pub struct PrefixData {
 
 /// What the trie of local prefixes compares: [`demux_common::layout::LocalPrefix`] without its length.
 #[repr(C)]
-pub struct LocalPrefixData {
+pub(crate) struct LocalPrefixData {
     reserved: u32,
     address: [u8; 16],
 }
@@ -44,47 +44,61 @@ const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
 /// Whose state this is; read by user space only.
 #[btf_map]
-pub static META: Array<Meta, 1> = Array::new();
+pub(crate) static META: Array<Meta, 1> = Array::new();
 
 #[btf_map]
-pub static CONFIG: Array<Config, 1> = Array::new();
+pub(crate) static CONFIG: Array<Config, 1> = Array::new();
 
 #[btf_map]
-pub static INTERFACES: Array<Interface, MAX_INTERFACES> = Array::new();
+pub(crate) static INTERFACES: Array<Interface, MAX_INTERFACES> = Array::new();
 
 /// One entry for each interface slot, and one for packets of interfaces without a slot.
 #[btf_map]
-pub static COUNTERS: PerCpuArray<InterfaceCounters, { MAX_INTERFACES + 1 }> = PerCpuArray::new();
+pub(crate) static COUNTERS: PerCpuArray<InterfaceCounters, { MAX_INTERFACES + 1 }> =
+    PerCpuArray::new();
 
 #[btf_map]
-pub static BINDINGS: Array<Binding, { capacity::BINDINGS as usize }> = Array::new();
+pub(crate) static BINDINGS: Array<Binding, { capacity::BINDINGS as usize }> = Array::new();
 
 #[btf_map]
-pub static BINDING_COUNTS: PerCpuArray<Count, { capacity::BINDINGS as usize }> = PerCpuArray::new();
+pub(crate) static BINDING_COUNTS: PerCpuArray<Count, { capacity::BINDINGS as usize }> =
+    PerCpuArray::new();
 
 /// Mapped by the controller, which writes whole ranges of it.
 #[btf_map]
-pub static PORTS: Array<PortSlot, { PortSlot::COUNT }, { BPF_F_MMAPABLE as usize }> = Array::new();
+pub(crate) static PORTS: Array<PortSlot, { PortSlot::COUNT }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
 
 #[btf_map]
-pub static PORT_PROFILES: Array<PortProfile, { 2 * capacity::BINDINGS as usize }> = Array::new();
+pub(crate) static PORT_PROFILES: Array<PortProfile, { 2 * capacity::BINDINGS as usize }> =
+    Array::new();
 
 #[btf_map]
-pub static ADDRESSES: HashMap<AddressKey, u32, { 2 * capacity::BINDINGS as usize }, NO_PREALLOC> =
-    HashMap::new();
+pub(crate) static ADDRESSES: HashMap<
+    AddressKey,
+    u32,
+    { 2 * capacity::BINDINGS as usize },
+    NO_PREALLOC,
+> = HashMap::new();
 
 #[btf_map]
-pub static PREFIXES: LpmTrie<PrefixData, PrefixMatch, { 2 * capacity::BINDINGS as usize }> =
+pub(crate) static PREFIXES: LpmTrie<PrefixData, PrefixMatch, { 2 * capacity::BINDINGS as usize }> =
     LpmTrie::new();
 
 #[btf_map]
-pub static CONNECTIONS: LruHashMap<ConnectionKey, Connection, { capacity::CONNECTIONS as usize }> =
-    LruHashMap::new();
+pub(crate) static CONNECTIONS: LruHashMap<
+    ConnectionKey,
+    Connection,
+    { capacity::CONNECTIONS as usize },
+> = LruHashMap::new();
 
 #[btf_map]
-pub static LOCALS: HashMap<Address, u32, { capacity::LOCALS as usize }, NO_PREALLOC> =
+pub(crate) static LOCALS: HashMap<Address, u32, { capacity::LOCALS as usize }, NO_PREALLOC> =
     HashMap::new();
 
 #[btf_map]
-pub static LOCAL_PREFIXES: LpmTrie<LocalPrefixData, u32, { capacity::LOCAL_PREFIXES as usize }> =
-    LpmTrie::new();
+pub(crate) static LOCAL_PREFIXES: LpmTrie<
+    LocalPrefixData,
+    u32,
+    { capacity::LOCAL_PREFIXES as usize },
+> = LpmTrie::new();

@@ -4,7 +4,7 @@ use aya_ebpf::{EbpfContext as _, helpers::bpf_xdp_get_buff_len, programs::XdpCon
 use demux_common::packet::Packet;
 
 /// The frame of an XDP context, as it is now: helpers that move its head or tail end its life.
-pub struct Frame {
+pub(crate) struct Frame {
     start: usize,
     end: usize,
     len: usize,
@@ -13,7 +13,7 @@ pub struct Frame {
 impl Frame {
     /// The frame of a context.
     #[inline(always)]
-    pub fn new(ctx: &XdpContext) -> Self {
+    pub(crate) fn new(ctx: &XdpContext) -> Self {
         Self {
             start: ctx.data(),
             end: ctx.data_end(),
@@ -24,7 +24,7 @@ impl Frame {
 
     /// Writes a value over the first bytes of the frame; does nothing where it is shorter.
     #[inline(always)]
-    pub fn write<T: Copy>(&self, value: &T) {
+    pub(crate) fn write<T: Copy>(&self, value: &T) {
         if self.start + size_of::<T>() <= self.end {
             // SAFETY: just checked that the frame holds that many bytes.
             unsafe { (self.start as *mut T).write_unaligned(*value) };

@@ -33,14 +33,14 @@ use crate::maps::{self, LocalPrefixData, PrefixData};
 
 /// The maps, and the context that helpers want to see. Where they are not `LIVE` every store is
 /// left out: that is what `explain` runs on.
-pub struct Maps<'a, const LIVE: bool> {
+pub(crate) struct Maps<'a, const LIVE: bool> {
     ctx: &'a XdpContext,
 }
 
 impl<'a, const LIVE: bool> Maps<'a, LIVE> {
     /// The tables for a packet.
     #[inline(always)]
-    pub fn new(ctx: &'a XdpContext) -> Self {
+    pub(crate) fn new(ctx: &'a XdpContext) -> Self {
         Self { ctx }
     }
 }
@@ -82,7 +82,7 @@ impl BindingTables for BindingMaps {
 /// of the ways that lead to it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn demux_search(endpoint: *const Endpoint, profile: u32, any: u32) -> u32 {
+pub(crate) extern "C" fn demux_search(endpoint: *const Endpoint, profile: u32, any: u32) -> u32 {
     // SAFETY: the verifier holds callers to a readable endpoint, or null.
     let Some(endpoint) = (unsafe { endpoint.as_ref() }) else {
         return any;
@@ -294,14 +294,14 @@ impl<const LIVE: bool> Tables for Maps<'_, LIVE> {
 /// the ways through the parser.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn demux_judge(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) -> u64 {
+pub(crate) extern "C" fn demux_judge(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) -> u64 {
     judge::<true>(ctx, parsed, slot)
 }
 
 /// [`demux_judge`] with every store left out.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn demux_judge_dry(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) -> u64 {
+pub(crate) extern "C" fn demux_judge_dry(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) -> u64 {
     judge::<false>(ctx, parsed, slot)
 }
 
