@@ -43,7 +43,9 @@ impl Args {
 fn write_page(command: clap::Command, path: &Path) -> io::Result<()> {
     let examples = command.get_after_help().map(ToString::to_string);
     let mut page = BufWriter::new(File::create(path)?);
-    let man = Man::new(command);
+    let man = Man::new(command)
+        .source(concat!("demux ", env!("CARGO_PKG_VERSION")))
+        .manual("demux");
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
@@ -56,7 +58,6 @@ fn write_page(command: clap::Command, path: &Path) -> io::Result<()> {
         writeln!(page, "{}", roff(line.strip_prefix("  ").unwrap_or(line)))?;
     }
     writeln!(page, ".fi")?;
-    man.render_version_section(&mut page)?;
     page.flush()
 }
 

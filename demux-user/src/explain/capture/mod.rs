@@ -84,7 +84,7 @@ impl Capture {
         loop {
             let available = self.reader.data().len();
             let (size, captured) = match self.reader.next() {
-                Ok((size, block)) => (size, read(&self.path, &mut self.link_types, block)?),
+                Ok((size, block)) => (size, read(&self.path, &mut self.link_types, &block)?),
                 Err(PcapError::Eof) => return Ok(None),
                 Err(PcapError::Incomplete(_)) => {
                     // What does not fit in the buffer is not asked for again and again.
@@ -117,9 +117,9 @@ impl Capture {
 fn read(
     path: &Path,
     link_types: &mut Vec<Linktype>,
-    block: PcapBlockOwned<'_>,
+    block: &PcapBlockOwned<'_>,
 ) -> Result<Option<Captured>> {
-    let (interface, data, length) = match &block {
+    let (interface, data, length) = match block {
         PcapBlockOwned::LegacyHeader(header) => {
             *link_types = vec![header.network];
             return Ok(None);
