@@ -2,14 +2,14 @@
 
 use std::{
     env,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Write as _},
     os::unix::fs::MetadataExt as _,
     process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{
     actors::{Client, Server},
@@ -33,12 +33,14 @@ pub(super) fn leave(network: Network<'_>, demux: &Demux, narrator: Narrator) -> 
     command.args(["demo", "--kept-actors"]);
     // Keeps other demos off for as long as the actors live.
     command.stdin(network.lock()?).stdout(Stdio::piped());
+    // Whoever waits for the end of our output must not wait for theirs.
+    command.stderr(Stdio::null());
     let mut actors = command.spawn().context("cannot start the actors")?;
     let mut said = String::new();
     if let Some(stdout) = actors.stdout.take() {
         BufReader::new(stdout).read_line(&mut said)?;
     }
-    anyhow::ensure!(said.trim() == READY, "the actors did not start");
+    ensure!(said.trim() == READY, "the actors cannot start: {said}");
     network.keep();
     narrator.say("");
     narrator.say(
@@ -61,23 +63,20 @@ pub(super) fn leave(network: Network<'_>, demux: &Demux, narrator: Narrator) -> 
 /// Is the servers and the clients, until their network is removed.
 ///
 /// # Errors
-/// When one of them cannot start.
+/// When one of them cannot start; the one line on standard output says why.
 pub(super) fn play() -> Result<()> {
     // The terminal that the demo was started from may be closed.
     rustix::process::setsid().context("cannot leave the terminal")?;
     let path = network::path(SERVER);
     let identity = || path.metadata().map(|file| (file.dev(), file.ino())).ok();
     let network = identity();
-    let _servers = [Server::start("ssh", 22)?, Server::start("web", 80)?];
-    let mut clients = [
-        Client::connect("alice 1", ALICE, 80)?,
-        Client::connect("alice 2", ALICE, 80)?,
-        Client::connect("bob", BOB, 80)?,
-        Client::connect("bob", BOB, 22)?,
-    ];
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "{READY}")?;
-    stdout.flush()?;
+    let started = start();
+    let said = match &started {
+        Ok(_) => READY.to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    writeln!(io::stdout(), "{said}")?;
+    let (_servers, mut clients) = started?;
     while network.is_some() && identity() == network {
         for client in &mut clients {
             // Whoever looks around may bind the port to `drop`.
@@ -86,4 +85,15 @@ pub(super) fn play() -> Result<()> {
         thread::sleep(REST);
     }
     Ok(())
+}
+
+fn start() -> Result<([Server; 2], [Client; 4])> {
+    let servers = [Server::start("ssh", 22)?, Server::start("web", 80)?];
+    let clients = [
+        Client::connect("alice 1", ALICE, 80)?,
+        Client::connect("alice 2", ALICE, 80)?,
+        Client::connect("bob", BOB, 80)?,
+        Client::connect("bob (ssh)", BOB, 22)?,
+    ];
+    Ok((servers, clients))
 }
