@@ -1,5 +1,7 @@
 //! `demux status`: the instance and its interfaces.
 
+use std::io;
+
 use demux_common::{
     config::{Interface, Policy},
     layout::map,
@@ -10,7 +12,8 @@ use super::{
     context::{Context, Opened, cannot_write},
 };
 use crate::{
-    Error, Result, attach,
+    Error, Result,
+    attach::{self, PinnedLink},
     connections::Reader,
     interface::{self, Interface as Device},
     netns::NetworkNamespace,
@@ -48,8 +51,9 @@ fn status(opened: &Opened) -> Result<Status> {
     let mut warnings = Vec::new();
     for (_, entry) in tables.interfaces()? {
         let device = devices.iter().find(|device| device.index == entry.ifindex);
-        let interface = interface_status(paths, &entry, device)?;
-        warnings.extend(warning(&interface, &entry, device));
+        let link = link(paths, entry.ifindex)?;
+        let interface = interface_status(&entry, device, link);
+        warnings.extend(warning(paths, &entry, device, link, &interface));
         interfaces.push(interface);
     }
     interfaces.sort_by_key(|interface| interface.ifindex);
@@ -72,28 +76,43 @@ fn status(opened: &Opened) -> Result<Status> {
     })
 }
 
-fn interface_status(
-    paths: &Paths,
-    entry: &Interface,
-    device: Option<&Device>,
-) -> Result<InterfaceStatus> {
-    let on_device = device.and_then(|device| device.xdp);
-    let (program_id, attached) = match attach::pinned_link(&paths.xdp_link(entry.ifindex)) {
-        Ok(Some(link)) => (
+/// What is known of the link that holds the program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Pinned(PinnedLink),
+    Absent,
+    /// Links are their owner's alone.
+    Secret,
+}
+
+fn link(paths: &Paths, ifindex: u32) -> Result<Link> {
+    match attach::pinned_link(&paths.xdp_link(ifindex)) {
+        Ok(Some(link)) => Ok(Link::Pinned(link)),
+        Ok(None) => Ok(Link::Absent),
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(Link::Secret)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn interface_status(entry: &Interface, device: Option<&Device>, link: Link) -> InterfaceStatus {
+    let (program_id, attached) = match link {
+        Link::Pinned(link) => (
             Some(link.program_id),
             link.ifindex == Some(entry.ifindex) && device.is_some(),
         ),
-        Ok(None) => (None, false),
-        // Links are their owner's alone; everybody may see what is on an interface.
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
-            (on_device.map(|xdp| xdp.program_id), on_device.is_some())
+        Link::Absent => (None, false),
+        // Everybody may see what is on an interface.
+        Link::Secret => {
+            let program = device.and_then(|device| device.xdp);
+            (program.map(|xdp| xdp.program_id), program.is_some())
         }
-        Err(error) => return Err(error),
     };
     let now = now();
     let is_over = entry.is_probation_over(now);
     let is_on_probation = entry.probation_ends != 0 && !is_over;
-    Ok(InterfaceStatus {
+    InterfaceStatus {
         name: device.map_or_else(
             || format!("#{}", entry.ifindex),
             |device| device.name.clone(),
@@ -105,20 +124,29 @@ fn interface_status(
             .then(|| entry.probation_ends.wrapping_sub(now) / 1_000_000),
         program_id,
         attached,
-    })
+    }
 }
 
 fn warning(
-    interface: &InterfaceStatus,
+    paths: &Paths,
     entry: &Interface,
     device: Option<&Device>,
+    link: Link,
+    interface: &InterfaceStatus,
 ) -> Option<String> {
     let (name, index) = (&interface.name, interface.ifindex);
     let Some(device) = device else {
-        return Some(format!(
-            "the interface with index {index} is gone, or was moved to another network namespace; \
-             its entry goes with the next demux load"
-        ));
+        return Some(match link {
+            Link::Pinned(link) if link.ifindex.is_some() => format!(
+                "the interface with index {index} was moved to another network namespace, or away \
+                 and back; the program is still on it, but passes its packets unjudged; \
+                 detach it with: rm {}",
+                paths.xdp_link(index).display()
+            ),
+            _ => format!(
+                "the interface with index {index} is gone; its entry goes with the next demux load"
+            ),
+        });
     };
     if !interface.attached {
         return Some(format!(
