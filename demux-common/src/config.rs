@@ -47,7 +47,7 @@ impl Track {
 )]
 #[repr(C)]
 pub struct Config {
-    /// Grows with every change of the bindings, after the tables were written;
+    /// Grows with every change of the bindings or of a default, after the tables were written;
     /// a row of another epoch asks for its binding again. Never 0.
     pub epoch: u32,
     /// Which endpoints get rows.
@@ -63,6 +63,16 @@ pub struct Config {
 }
 
 const _: () = assert!(size_of::<Config>() == 72);
+
+impl Config {
+    /// Lets every row of the connection table ask for its binding again.
+    pub const fn move_epoch_on(&mut self) {
+        self.epoch = match self.epoch.wrapping_add(1) {
+            0 => 1,
+            epoch => epoch,
+        };
+    }
+}
 
 /// What happens to packets that nothing claims.
 #[derive(

@@ -180,7 +180,7 @@ fn judge_configured<T: Tables + ?Sized>(
     };
     let (target, untracked) = context.target(binding);
     if let Some((row, view)) = known {
-        if target != Target::Drop {
+        if target != Target::Drop && (view.epoch == config.epoch || context.may_live_on(binding)) {
             return context.follow(row, &view, binding);
         }
         tables.remove(&parsed.key);
@@ -237,6 +237,17 @@ impl<T: Tables + ?Sized> Context<'_, T> {
             Some(binding) => (binding.target, binding.has(Binding::UNTRACKED)),
             None => (Target::Stack, false),
         }
+    }
+
+    /// Whether a row outlives a change of the bindings or of the default. One that neither a binding
+    /// nor the default would let pass needs a socket of the kernel, as its first packet would today.
+    #[inline(always)]
+    fn may_live_on(&self, binding: u16) -> bool {
+        binding != 0
+            || matches!(self.interface.default, Policy::Pass)
+            || self.interface.is_probation_over(self.now)
+            || self.config.kernel_sockets == 0
+            || self.tables.kernel_socket(&self.parsed.key) != KernelSocket::None
     }
 
     /// Applies a packet to the row of its connection.

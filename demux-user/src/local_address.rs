@@ -31,8 +31,10 @@ pub fn local_prefixes() -> Result<BTreeSet<IpNet>> {
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         match dump(&mut netlink, family) {
             Ok(found) => prefixes.extend(found),
-            // A kernel without IPv6 has no local IPv6 addresses.
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            // A kernel without IPv6 has no local IPv6 addresses, and a namespace that never had an
+            // address has no local table.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOENT)) => {
+            }
             Err(error) => return Err(failed(error)),
         }
     }

@@ -159,13 +159,17 @@ pub fn set(
     locals::refresh(&tables)?;
     // `refresh` has brought its own field up to date.
     config.local_prefixes = tables.config()?.local_prefixes;
-    if config != before {
-        tables.set_config(&config)?;
-    }
     for ((_, old), (slot, new)) in entries.iter().zip(&changed) {
         if old != new {
             tables.set_interface(*slot, new)?;
         }
+    }
+    if changed != entries || config.kernel_sockets != before.kernel_sockets {
+        // Rows that the old settings let in are to be judged by the new ones.
+        config.move_epoch_on();
+    }
+    if config != before {
+        tables.set_config(&config)?;
     }
     Ok(())
 }

@@ -2,15 +2,13 @@
 
 use std::collections::HashSet;
 
-use demux_common::{
-    binding::{Binding, NAME_LEN, Target},
-    config::Config,
-};
+use demux_common::binding::{Binding, NAME_LEN, Target};
 
 use super::{Pattern, compile, publish::publish};
 use crate::{
     Error, Result,
     bpffs::BpfFs,
+    locals,
     netns::NetworkNamespace,
     state::{Instance, Lock},
     tables::{Access, Tables},
@@ -79,8 +77,9 @@ pub fn bind(bpffs: &BpfFs, request: &BindRequest) -> Result<String> {
         .find(|index| !used.contains(index))
         .ok_or(Error::BindingTableFull(max))?;
 
+    locals::refresh(&tables)?;
     let mut config = tables.config()?;
-    move_epoch_on(&mut config);
+    config.move_epoch_on();
     let binding = stored(request, &name, config.epoch);
     bindings.push((index, binding));
     let compiled = compile(&bindings)?;
@@ -110,7 +109,7 @@ pub fn unbind(bpffs: &BpfFs, selector: &Selector) -> Result<String> {
     let (index, binding) = find(&bindings, selector)?;
     bindings.retain(|(other, _)| *other != index);
     let mut config = tables.config()?;
-    move_epoch_on(&mut config);
+    config.move_epoch_on();
     publish(&tables, &compile(&bindings)?)?;
     tables.set_config(&config)?;
     tables.clear_binding(index)?;
@@ -120,11 +119,6 @@ pub fn unbind(bpffs: &BpfFs, selector: &Selector) -> Result<String> {
 fn open(bpffs: &BpfFs) -> Result<Instance> {
     let namespace = NetworkNamespace::current()?;
     Instance::open(bpffs, namespace.cookie(), Lock::Exclusive)
-}
-
-/// Lets every row of the connection table ask for its binding again.
-fn move_epoch_on(config: &mut Config) {
-    config.epoch = config.epoch.wrapping_add(1).max(1);
 }
 
 fn find(bindings: &[(u16, Binding)], selector: &Selector) -> Result<(u16, Binding)> {

@@ -16,7 +16,7 @@ use crate::{
 
 /// Something that runs with another value than the one asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
+pub(super) struct Difference {
     /// In words, such as `default is pass, not drop`.
     text: String,
     /// The assignment for `demux set` that applies it; `None` where only a new load does.

@@ -52,11 +52,7 @@ pub struct Check {
 /// # Errors
 ///
 /// As `load`, where the options themselves are wrong or the machine lacks something.
-pub fn check(
-    bpffs: Option<&BpfFs>,
-    names: &[String],
-    options: &LoadOptions,
-) -> Result<Vec<Check>> {
+pub fn check(bpffs: Option<&BpfFs>, names: &[String], options: &LoadOptions) -> Result<Vec<Check>> {
     let devices = admitted(names, options)?;
     let capacities = options.capacities()?;
     let instance = bpffs.map(open).transpose()?.flatten();

@@ -94,11 +94,14 @@ fn admitted(names: &[String], options: &LoadOptions) -> Result<Vec<Device>> {
 /// [`Error::UnknownInterface`], [`Error::HookBusy`], [`Error::UnsafeDefault`], [`Error::OptionsDiffer`],
 /// [`Error::MissingCapability`], [`Error::KernelTooOld`]; nothing is changed then.
 pub fn load(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<Vec<Loaded>> {
-    let devices = admitted(names, options)?;
+    admitted(names, options)?;
     let namespace = NetworkNamespace::current()?;
     match Instance::open_or_create(bpffs, namespace.cookie())? {
         Opened::Existing(instance) => {
             let tables = Tables::open(&instance, Access::ReadWrite)?;
+            // An interface that was away and is back has another index, and still our program.
+            interfaces::free_vanished(instance.paths(), &tables)?;
+            let devices = interfaces::resolve(names)?;
             let (present, absent) = attached::split(&instance, &tables, devices)?;
             let mut differences = attached::differences(&tables, options)?;
             for device in &present {
@@ -112,9 +115,15 @@ pub fn load(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<Ve
                 loaded.push(attached::describe(&tables, device)?);
             }
             loaded.extend(attach_all(instance.paths(), &tables, &absent, options)?);
+            // Rows from before are to be judged by the defaults of now.
+            let mut config = tables.config()?;
+            config.move_epoch_on();
+            tables.set_config(&config)?;
             Ok(loaded)
         }
         Opened::New(new) => {
+            // What a killed command had attached has just come off.
+            let devices = interfaces::resolve(names)?;
             interfaces::refuse_busy(&devices)?;
             refuse_risks(&devices, options)?;
             let tables = create_instance(&new, options.capacities()?, &options.config())?;
@@ -167,7 +176,6 @@ fn attach_all(
     options: &LoadOptions,
 ) -> Result<Vec<Loaded>> {
     locals::refresh(tables)?;
-    interfaces::free_vanished(paths, tables)?;
     let memory_bytes = tables.memory_bytes()?;
     let mut loaded = Vec::new();
     for device in devices {
