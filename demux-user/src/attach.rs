@@ -98,16 +98,26 @@ pub fn attach(
     }
 }
 
-/// Detaches by removing the pin of a link, which nobody else holds.
+/// Detaches from an interface, at once, and removes the pin of the link.
 ///
 /// # Errors
 ///
-/// Where the pin cannot be removed; one that is gone already is no error.
+/// Where it cannot be opened, detached or removed; one that is gone already is no error.
 pub fn detach(link: &Path) -> Result<()> {
-    match fs::remove_file(link) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io(format!("remove {}", link.display()), source))
+    let failed =
+        |doing: &str, source| Err(Error::io(format!("{doing} {}", link.display()), source));
+    // Without the pin the kernel would detach it too, but only some time after this command has ended.
+    match bpf::object_get(link, false) {
+        Ok(fd) => {
+            if let Err(source) = bpf::link_detach(fd.as_fd()) {
+                return failed("detach", source);
+            }
         }
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return failed("open", source),
+    }
+    match fs::remove_file(link) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => failed("remove", source),
         _ => Ok(()),
     }
 }

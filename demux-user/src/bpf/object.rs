@@ -53,6 +53,21 @@ pub fn object_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Detaches a link, which then does nothing for as long as it lives.
+///
+/// To close the last descriptor and remove the last pin does it too, but only after a while.
+///
+/// # Errors
+///
+/// EOPNOTSUPP for links of kinds that cannot be detached.
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attributes = attributes();
+    attributes.link_detach.link_fd = link.as_raw_fd() as u32;
+    // SAFETY: this command follows no address.
+    unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut attributes) }?;
+    Ok(())
+}
+
 /// Opens a loaded program by its kernel id. Needs CAP_SYS_ADMIN.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ mod lock;
 mod new;
 mod paths;
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{fs, io, os::fd::AsFd as _, path::Path, time::Duration};
 
 use self::lock::LockedDirectory;
 pub use self::{
@@ -19,7 +19,7 @@ pub use self::{
     new::{NewInstance, Opened, remove_leftovers},
     paths::Paths,
 };
-use crate::{Error, Result, bpffs::BpfFs};
+use crate::{Error, Result, bpf, bpffs::BpfFs};
 
 /// How long a command waits for another one to end.
 const WAIT: Duration = Duration::from_secs(5);
@@ -129,7 +129,9 @@ fn entries(directory: &Path) -> Result<Vec<String>> {
     }
 }
 
+/// Removes all pins, those of links first, which is what ends them.
 fn remove_tree(paths: &Paths) -> Result<()> {
+    detach_links(&paths.links());
     for directory in [&paths.links(), &paths.programs(), paths.directory()] {
         match fs::remove_dir_all(directory) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -139,4 +141,13 @@ fn remove_tree(paths: &Paths) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Detaches links at once: once their pins are gone, the kernel does it in its own time.
+fn detach_links(directory: &Path) {
+    for name in entries(directory).unwrap_or_default() {
+        // What cannot be detached so is detached by the removal of its pin.
+        let _ = bpf::object_get(&directory.join(name), false)
+            .and_then(|link| bpf::link_detach(link.as_fd()));
+    }
 }
