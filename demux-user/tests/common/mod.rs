@@ -3,11 +3,33 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
+    unused_macros,
     reason = "every test program is compiled with all of it"
 )]
 
 pub mod bpf;
 pub mod bpffs;
+pub mod demux;
+pub mod frames;
 pub mod netns;
 pub mod nftables;
+pub mod pair;
+pub mod privileges;
+pub mod snapshot;
+pub mod sockets;
 pub mod user;
+pub mod wait;
+
+/// Makes of each function, which takes the mode as an argument, a test for every mode of XDP.
+macro_rules! in_both_modes {
+    ($($name:ident)*) => {
+        mod native {
+            $(#[test] fn $name() { super::$name("native"); })*
+        }
+        mod generic {
+            $(#[test] fn $name() { super::$name("generic"); })*
+        }
+    };
+}
+pub(crate) use in_both_modes;

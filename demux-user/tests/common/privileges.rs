@@ -1,0 +1,107 @@
+//! What a command may do, taken away from it before it starts.
+
+use std::{
+    fs, io,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::Command,
+};
+
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
+};
+use tempfile::TempDir;
+
+use super::demux::BINARY;
+
+/// A copy of the binary that every user may run, whoever may look into the directory of the build.
+#[derive(Debug)]
+pub struct PublicBinary {
+    directory: TempDir,
+}
+
+impl PublicBinary {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let all = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(directory.path(), all.clone()).unwrap();
+        let copy = directory.path().join("demux");
+        fs::copy(BINARY, &copy).unwrap();
+        fs::set_permissions(&copy, all).unwrap();
+        Self { directory }
+    }
+
+    /// Makes of `command` the same command run by a user without any right, who is in the group with the
+    /// same number.
+    pub fn run_as(&self, command: &mut Command, id: u32) {
+        let mut public = Command::new(self.directory.path().join("demux"));
+        public.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => public.env(name, value),
+                None => public.env_remove(name),
+            };
+        }
+        // Without the groups of the caller: that is what `groups` and `uid` do for root.
+        public.uid(id).gid(id).current_dir("/");
+        *command = public;
+    }
+}
+
+impl Default for PublicBinary {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Takes a capability from a command that root runs; the number is that of `linux/capability.h`.
+pub fn without_capability(command: &mut Command, number: u32) {
+    before_exec(command, move || {
+        // SAFETY: the call takes no addresses.
+        check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) })
+    });
+}
+
+pub const CAP_SYS_ADMIN: u32 = 21;
+
+/// Lets the kernel call itself 2.6 to a command, as `setarch --uname-2.6` does.
+pub fn with_an_old_kernel(command: &mut Command) {
+    before_exec(command, || {
+        // SAFETY: the call takes no addresses.
+        check(unsafe { libc::personality(libc::UNAME26 as libc::c_ulong) })
+    });
+}
+
+/// Gives a command the mounts that `ip netns exec` gives it: its own, and its own /sys.
+pub fn as_ip_netns_exec_does(command: &mut Command) {
+    before_exec(command, || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let all = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+        mount(None::<&str>, "/", None::<&str>, all, None::<&str>)?;
+        umount2("/sys", MntFlags::MNT_DETACH)?;
+        mount(
+            Some("sysfs"),
+            "/sys",
+            Some("sysfs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )?;
+        Ok(())
+    });
+}
+
+fn before_exec(
+    command: &mut Command,
+    work: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
+    // SAFETY: the closures above only make system calls.
+    unsafe { command.pre_exec(work) };
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! The whole state of demux in a BPF file system, to see whether a command has changed any of it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::{fd::AsFd as _, unix::fs::PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use demux_user::{
+    bpf::{self, BatchReader},
+    interface::{self, AttachedXdp},
+};
+
+use super::netns::Netns;
+
+/// What packets change all the time, and no command.
+const COUNTED: [&str; 3] = ["COUNTERS", "BINDING_COUNTS", "CONNECTIONS"];
+
+/// Every pin with its mode and, for maps, its entries; and the XDP programs of a namespace.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pins: BTreeMap<PathBuf, Pin>,
+    attached: BTreeMap<String, Option<AttachedXdp>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Pin {
+    mode: u32,
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Snapshot {
+    pub fn take(bpffs: &Path, netns: &Netns) -> Self {
+        let root = bpffs.join("demux");
+        let mut pins = BTreeMap::new();
+        add(&root, &mut pins);
+        // The directory of all instances is made by the first command that writes.
+        pins.remove(&root);
+        let interfaces = netns.enter(|| interface::all().unwrap());
+        Self {
+            pins,
+            attached: interfaces
+                .into_iter()
+                .map(|interface| (interface.name, interface.xdp))
+                .collect(),
+        }
+    }
+
+    /// What of it belongs to the instance with this number.
+    pub fn of_instance(mut self, cookie: u64) -> Self {
+        let name = cookie.to_string();
+        self.pins
+            .retain(|path, _| path.iter().any(|part| part == name.as_str()));
+        self
+    }
+
+    /// The directories of all instances, finished and unfinished.
+    pub fn instances(bpffs: &Path) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(bpffs.join("demux")) else {
+            return Vec::new();
+        };
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+fn add(path: &Path, pins: &mut BTreeMap<PathBuf, Pin>) {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return;
+    };
+    let mut pin = Pin {
+        mode: metadata.permissions().mode(),
+        entries: BTreeMap::new(),
+    };
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            add(&entry.unwrap().path(), pins);
+        }
+    } else if is_map(path) {
+        pin.entries = entries(path);
+    }
+    pins.insert(path.to_owned(), pin);
+}
+
+/// Programs and links lie in directories with names in lower case.
+fn is_map(path: &Path) -> bool {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    name.chars()
+        .all(|letter| letter.is_ascii_uppercase() || letter == '_')
+        && !COUNTED.contains(&name)
+}
+
+fn entries(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let map = bpf::object_get(path, true).unwrap();
+    let mut reader = BatchReader::new(map.as_fd()).unwrap();
+    let mut entries = BTreeMap::new();
+    while let Some(batch) = reader.next_batch().unwrap() {
+        for (key, value) in batch.iter() {
+            // An array is full of entries that nobody made.
+            if value.iter().any(|&byte| byte != 0) {
+                entries.insert(key.to_vec(), value.to_vec());
+            }
+        }
+    }
+    entries
+}
