@@ -392,7 +392,9 @@ impl Error {
             }
             Self::InvalidArgument { what, .. } => correct_form(what).into(),
             Self::BadCapture { .. } => "capture frames with: tcpdump -i IFACE -w FILE".into(),
-            Self::Unsupported { .. } => "see what is possible with: demux load IFACE --check".into(),
+            Self::Unsupported { .. } => {
+                "see what is possible with: demux load IFACE --check".into()
+            }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "check the path".into()
             }
