@@ -9,6 +9,8 @@
     allow(internal_features, reason = "BPF has no other atomics")
 )]
 
+#[cfg(all(target_arch = "bpf", feature = "log"))]
+mod log;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
@@ -31,6 +33,8 @@ mod programs {
     pub(crate) fn demux_xdp(ctx: XdpContext) -> u32 {
         let tables = Maps::<true>::new(&ctx);
         let decision = decide(&Frame::new(&ctx), ctx.ingress_ifindex() as u32, &tables);
+        #[cfg(feature = "log")]
+        crate::log::decision(&ctx, decision);
         if decision.is(Verdict::Drop) {
             return xdp_action::XDP_DROP;
         }

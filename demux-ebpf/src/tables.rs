@@ -301,7 +301,11 @@ pub(crate) extern "C" fn demux_judge(ctx: *mut xdp_md, parsed: *const Parsed, sl
 /// [`demux_judge`] with every store left out.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn demux_judge_dry(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) -> u64 {
+pub(crate) extern "C" fn demux_judge_dry(
+    ctx: *mut xdp_md,
+    parsed: *const Parsed,
+    slot: u32,
+) -> u64 {
     judge::<false>(ctx, parsed, slot)
 }
 

@@ -16,11 +16,14 @@ pub(crate) struct Args {
     /// Optimise; always the case, the option is for fingers that type it
     #[arg(long)]
     release: bool,
+    /// Log a line for each packet, for `demux log` to print; slow
+    #[arg(long)]
+    log: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Args { release: _ } = args;
-    let demux = demux()?;
+    let Args { release: _, log } = args;
+    let demux = if *log { logging_demux()? } else { demux()? };
     eprintln!("build: {}", workspace::shown(&demux));
     Ok(())
 }
@@ -32,10 +35,34 @@ pub(crate) fn demux() -> Result<PathBuf> {
     Ok(workspace::target().join("release/demux"))
 }
 
+/// As [`demux`], with the features that log packets; beside the other, and not instead of it.
+fn logging_demux() -> Result<PathBuf> {
+    const FEATURE: [&str; 2] = ["--features", "log"];
+    let target = workspace::target().join("log");
+    let mut bpf = cargo_bpf(&setup::toolchain()?);
+    process::run(
+        bpf.args(FEATURE)
+            .arg("--target-dir")
+            .arg(target.join("bpf")),
+    )?;
+    let mut cargo = process::cargo();
+    cargo
+        .args(["build", "--release", "--package", "demux-user"])
+        .args(FEATURE)
+        .arg("--target-dir")
+        .arg(&target)
+        .env(
+            "DEMUX_BPF_OBJECT",
+            target.join("bpf/bpfel-unknown-none/release/demux-ebpf"),
+        );
+    process::run(&mut cargo)?;
+    Ok(target.join("release/demux"))
+}
+
 /// Builds the BPF programs as `target/bpf/demux.o`, where the build of demux-user looks.
 pub(crate) fn object() -> Result<PathBuf> {
     let toolchain = setup::toolchain()?;
-    process::run(&mut cargo_bpf(&toolchain))?;
+    process::run(cargo_bpf(&toolchain).arg("--target-dir").arg(bpf_target()))?;
     let built = workspace::target().join("bpf/bpfel-unknown-none/release/demux-ebpf");
     let object = workspace::target().join("bpf/demux.o");
     copy_if_changed(&built, &object)?;
@@ -45,7 +72,12 @@ pub(crate) fn object() -> Result<PathBuf> {
 /// Builds the BPF programs and fails on warnings; builds nothing twice, unlike `-D warnings`.
 pub(crate) fn object_without_warnings() -> Result<()> {
     let mut cargo = cargo_bpf(&setup::toolchain()?);
+    cargo.arg("--target-dir").arg(bpf_target());
     process::run(cargo.args(["-Zwarnings", "--config", "build.warnings='deny'"]))
+}
+
+fn bpf_target() -> PathBuf {
+    workspace::target().join("bpf")
 }
 
 /// The cargo command that builds the BPF programs.
@@ -54,8 +86,6 @@ fn cargo_bpf(toolchain: &setup::Toolchain) -> Command {
     cargo
         .args(["build", "--package", "demux-ebpf", "--release"])
         .args(["-Zbuild-std=core", "--target", "bpfel-unknown-none"])
-        .arg("--target-dir")
-        .arg(workspace::target().join("bpf"))
         .env("RUSTC", &toolchain.rustc)
         // Lets a stable cargo accept -Z, and a release compiler compile `core`.
         .env("RUSTC_BOOTSTRAP", "1")

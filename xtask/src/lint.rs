@@ -46,7 +46,7 @@ fn fmt() -> Result<()> {
 fn clippy() -> Result<()> {
     let mut clippy = process::cargo();
     clippy.arg("clippy").args(HOST_CRATES);
-    process::run(clippy.args(["--all-targets", "--", "-D", "warnings"]))
+    process::run(clippy.args(["--all-targets", "--all-features", "--", "-D", "warnings"]))
 }
 
 fn doc() -> Result<()> {

@@ -13,6 +13,8 @@ mod counters;
 mod dump;
 mod explain;
 mod load;
+#[cfg(feature = "log")]
+mod log;
 mod man;
 mod maps;
 mod names;
@@ -136,6 +138,8 @@ enum Command {
     Load(load::Args),
     Unload(unload::Args),
     Confirm(confirm::Args),
+    #[cfg(feature = "log")]
+    Log(log::Args),
     Set(set::Args),
     Bind(bind::Args),
     Unbind(unbind::Args),
@@ -167,6 +171,8 @@ impl Command {
             Self::Load(args) => args.run(context),
             Self::Unload(args) => args.run(context),
             Self::Confirm(args) => args.run(context),
+            #[cfg(feature = "log")]
+            Self::Log(args) => args.run(context),
             Self::Set(args) => args.run(context),
             Self::Bind(args) => args.run(context),
             Self::Unbind(args) => args.run(context),
