@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Difference {
     /// In words, such as `default is pass, not drop`.
-    text: String,
+    pub(super) text: String,
     /// The assignment for `demux set` that applies it; `None` where only a new load does.
     assignment: Option<String>,
 }
@@ -43,22 +43,26 @@ pub(super) fn split(
     tables: &Tables,
     devices: Vec<Device>,
 ) -> Result<(Vec<Device>, Vec<Device>)> {
-    let entries = tables.interfaces()?;
     let mut present = Vec::new();
     let mut absent = Vec::new();
     for device in devices {
-        let link = attach::pinned_link(&instance.paths().xdp_link(device.index))?;
-        let is_attached = link.is_some_and(|link| link.ifindex == Some(device.index))
-            && entries
-                .iter()
-                .any(|(_, entry)| entry.ifindex == device.index);
-        if is_attached {
+        if is_attached(instance, tables, &device)? {
             present.push(device);
         } else {
             absent.push(device);
         }
     }
     Ok((present, absent))
+}
+
+/// Whether the instance is attached to the device.
+pub(super) fn is_attached(instance: &Instance, tables: &Tables, device: &Device) -> Result<bool> {
+    let link = attach::pinned_link(&instance.paths().xdp_link(device.index))?;
+    Ok(link.is_some_and(|link| link.ifindex == Some(device.index))
+        && tables
+            .interfaces()?
+            .iter()
+            .any(|(_, entry)| entry.ifindex == device.index))
 }
 
 /// How the settings of the instance differ from those asked for.

@@ -2,15 +2,17 @@
 
 use demux_common::config::Policy;
 
-use super::{LoadOptions, admitted};
+use super::{LoadOptions, admitted, attached};
 use crate::{
     Result,
     attach::ModeChoice,
     bpffs::BpfFs,
+    interface::Interface as Device,
     netns::NetworkNamespace,
     object::Capacities,
     preflight::{self, Native},
     state::{Instance, Lock},
+    tables::{Access, Tables},
 };
 
 /// What is known before attaching to an interface.
@@ -40,6 +42,8 @@ pub struct Check {
     pub program: Option<String>,
     /// Whether that program is demux's own.
     pub loaded: bool,
+    /// What runs with another value than the one asked for.
+    pub differences: Vec<String>,
     /// What speaks against a default other than `pass`.
     pub risks: Vec<String>,
     /// Whether `load` with these options would succeed.
@@ -55,14 +59,15 @@ pub struct Check {
 pub fn check(bpffs: Option<&BpfFs>, names: &[String], options: &LoadOptions) -> Result<Vec<Check>> {
     let devices = admitted(names, options)?;
     let capacities = options.capacities()?;
-    let instance = bpffs.map(open).transpose()?.flatten();
+    let running = bpffs.map(open).transpose()?.flatten();
     devices
         .iter()
         .map(|device| {
             let report = preflight::report(device)?;
-            let loaded = instance
-                .as_ref()
-                .is_some_and(|instance| instance.paths().xdp_link(device.index).exists());
+            let (loaded, differences) = match &running {
+                Some((instance, tables)) => compare(instance, tables, device, options)?,
+                None => (false, Vec::new()),
+            };
             let risks: Vec<String> = preflight::risks(device)?
                 .iter()
                 .map(ToString::to_string)
@@ -82,7 +87,7 @@ pub fn check(bpffs: Option<&BpfFs>, names: &[String], options: &LoadOptions) -> 
                 rx_queues: report.channels.map(|channels| channels.rx),
                 tx_queues: report.channels.map(|channels| channels.tx),
                 resets_link: report.resets_link,
-                memory_bytes: if instance.is_some() {
+                memory_bytes: if running.is_some() {
                     0
                 } else {
                     estimate(capacities)
@@ -92,7 +97,9 @@ pub fn check(bpffs: Option<&BpfFs>, names: &[String], options: &LoadOptions) -> 
                     format!("{name} (id {}, {})", xdp.program_id, xdp.mode)
                 }),
                 loaded,
-                ok: mode != "none" && is_safe && (report.xdp.is_none() || loaded),
+                ok: differences.is_empty()
+                    && (loaded || mode != "none" && is_safe && report.xdp.is_none()),
+                differences,
                 risks,
             })
         })
@@ -100,13 +107,35 @@ pub fn check(bpffs: Option<&BpfFs>, names: &[String], options: &LoadOptions) -> 
 }
 
 /// The instance of the present namespace, if there is one.
-fn open(bpffs: &BpfFs) -> Result<Option<Instance>> {
+fn open(bpffs: &BpfFs) -> Result<Option<(Instance, Tables)>> {
     let namespace = NetworkNamespace::current()?;
     match Instance::open(bpffs, namespace.cookie(), Lock::Shared) {
-        Ok(instance) => Ok(Some(instance)),
+        Ok(instance) => {
+            let tables = Tables::open(&instance, Access::ReadOnly)?;
+            Ok(Some((instance, tables)))
+        }
         Err(crate::Error::NotLoaded) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether an instance is attached to the device, and what runs otherwise than these options ask for.
+fn compare(
+    instance: &Instance,
+    tables: &Tables,
+    device: &Device,
+    options: &LoadOptions,
+) -> Result<(bool, Vec<String>)> {
+    let loaded = attached::is_attached(instance, tables, device)?;
+    let mut differences = attached::differences(tables, options)?;
+    if loaded {
+        differences.extend(attached::interface_differences(tables, device, options)?);
+    }
+    let differences = differences
+        .into_iter()
+        .map(|difference| difference.text)
+        .collect();
+    Ok((loaded, differences))
 }
 
 fn foretell(choice: ModeChoice, native: &Native) -> (&'static str, String) {

@@ -115,10 +115,12 @@ pub fn load(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<Ve
                 loaded.push(attached::describe(&tables, device)?);
             }
             loaded.extend(attach_all(instance.paths(), &tables, &absent, options)?);
-            // Rows from before are to be judged by the defaults of now.
-            let mut config = tables.config()?;
-            config.move_epoch_on();
-            tables.set_config(&config)?;
+            if !absent.is_empty() {
+                // Rows from before are to be judged by the defaults of now.
+                let mut config = tables.config()?;
+                config.move_epoch_on();
+                tables.set_config(&config)?;
+            }
             Ok(loaded)
         }
         Opened::New(new) => {

@@ -77,6 +77,9 @@ fn write_check(check: &Check, out: &mut dyn Write) -> io::Result<()> {
         None => "free".into(),
     };
     line("hook", &on_hook)?;
+    for difference in &check.differences {
+        line("conflict", difference)?;
+    }
     for risk in &check.risks {
         line("risk of drop", risk)?;
     }
