@@ -14,8 +14,14 @@ use demux_user::{
 
 use super::netns::Netns;
 
-/// What packets change all the time, and no command.
-const COUNTED: [&str; 3] = ["COUNTERS", "BINDING_COUNTS", "CONNECTIONS"];
+/// What follows packets, or the addresses of the host, whatever a command does.
+const FOLLOWING: [&str; 5] = [
+    "COUNTERS",
+    "BINDING_COUNTS",
+    "CONNECTIONS",
+    "LOCALS",
+    "LOCAL_PREFIXES",
+];
 
 /// Every pin with its mode and, for maps, its entries; and the XDP programs of a namespace.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,7 +93,7 @@ fn is_map(path: &Path) -> bool {
     let name = path.file_name().unwrap().to_str().unwrap();
     name.chars()
         .all(|letter| letter.is_ascii_uppercase() || letter == '_')
-        && !COUNTED.contains(&name)
+        && !FOLLOWING.contains(&name)
 }
 
 fn entries(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
