@@ -378,6 +378,8 @@ impl<T: Tables + ?Sized> Context<'_, T> {
             return Tracking::Yes;
         }
         match socket {
+            // The owner answers with a challenge ACK (RFC 5961, section 4): nothing is proved.
+            KernelSocket::Connected if matches!(self.kind, Some(Kind::Syn)) => Tracking::No,
             KernelSocket::Connected => Tracking::Confirmed,
             // A listener takes ACKs too, for SYN cookies; but such an ACK may as well be a forgery.
             KernelSocket::Listener if !matches!(self.kind, Some(Kind::Syn)) => Tracking::No,

@@ -17,11 +17,12 @@ use crate::{
 pub enum KernelSocket {
     /// No socket would take the packet.
     None,
-    /// A listener, or an unconnected UDP socket.
+    /// A listener, a UDP socket, or what is left of a connection in TIME-WAIT: only a SYN opens
+    /// a connection there.
     Listener,
     /// A TCP handshake that the kernel has answered and the remote has not completed.
     Request,
-    /// A connected socket, or what is left of one in TIME-WAIT.
+    /// A connected TCP socket.
     Connected,
 }
 

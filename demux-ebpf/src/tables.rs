@@ -184,6 +184,7 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 /// States of a socket (include/net/tcp_states.h).
+const TCP_TIME_WAIT: u32 = 6;
 const TCP_LISTEN: u32 = 10;
 const TCP_NEW_SYN_RECV: u32 = 12;
 const TCP_SYN_RECV: u32 = 3;
@@ -212,7 +213,7 @@ impl<const LIVE: bool> Tables for Maps<'_, LIVE> {
         match key.protocol {
             Protocol::Tcp => match tcp_socket_state(self.ctx, key) {
                 NO_SOCKET => KernelSocket::None,
-                TCP_LISTEN => KernelSocket::Listener,
+                TCP_LISTEN | TCP_TIME_WAIT => KernelSocket::Listener,
                 TCP_NEW_SYN_RECV | TCP_SYN_RECV => KernelSocket::Request,
                 _ => KernelSocket::Connected,
             },
