@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::PathBuf,
+    sync::atomic::Ordering,
 };
 
 use demux_common::{
@@ -315,6 +316,14 @@ impl Tables {
     ///
     /// Where the map cannot be read.
     pub fn ports(&self) -> Result<Vec<PortSlot>> {
+        // Reading the memory is a hundred times faster; a read-only descriptor has none to offer.
+        if let Some(memory) = self.port_memory()? {
+            return Ok(memory
+                .read()
+                .into_iter()
+                .map(|word| zerocopy::transmute!(word))
+                .collect());
+        }
         Ok(self
             .array::<PortSlot>(map::PORTS)?
             .into_iter()
@@ -328,7 +337,19 @@ impl Tables {
     ///
     /// Where the map cannot be written.
     pub fn set_ports(&self, slots: &[(u32, PortSlot)]) -> Result<()> {
-        self.update_batch(map::PORTS, slots)
+        let Some(memory) = self.port_memory()? else {
+            return self.update_batch(map::PORTS, slots);
+        };
+        for (index, slot) in slots {
+            let word = &memory.words()[*index as usize];
+            word.store(zerocopy::transmute!(*slot), Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The memory of the port slots, where it can be mapped.
+    fn port_memory(&self) -> Result<Option<bpf::MappedWords>> {
+        Ok(bpf::MappedWords::new(self.map_fd(map::PORTS)?, PortSlot::COUNT).ok())
     }
 
     /// Every port profile, by its index.

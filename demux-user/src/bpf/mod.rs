@@ -7,6 +7,7 @@ mod batch;
 mod cpu;
 mod info;
 mod map;
+mod memory;
 mod object;
 mod query;
 mod test_run;
@@ -20,6 +21,7 @@ pub use self::{
     cpu::possible_cpus,
     info::{LinkInfo, MapInfo, ProgramInfo, link_info, map_info, program_info},
     map::{map_delete, map_get_next_key, map_lookup, map_update, map_update_batch},
+    memory::MappedWords,
     object::{link_detach, link_ids, link_open_by_id, object_get, object_pin, program_open_by_id},
     query::netns_program_count,
     test_run::{TestRunOutcome, test_run},
