@@ -1,0 +1,75 @@
+//! The case table: one packet in one world each, with everything that is expected of it.
+
+mod ethernet;
+mod ipv4;
+mod ipv6;
+mod precedence;
+mod rows;
+mod sockets;
+mod tcp;
+mod udp;
+mod worlds;
+
+use demux_common::{
+    protocol::Protocol,
+    reason::{Reason, Stage},
+};
+
+use super::{
+    check::Case,
+    frames::Frame,
+    world::{World, hostile},
+};
+
+/// Every case.
+pub fn all() -> Vec<Case> {
+    let cases: Vec<Case> = [
+        ethernet::cases(),
+        ipv4::cases(),
+        ipv6::cases(),
+        tcp::cases(),
+        udp::cases(),
+        precedence::cases(),
+        worlds::cases(),
+        sockets::cases(),
+        rows::cases(),
+    ]
+    .concat();
+    let mut names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    names.sort_unstable();
+    for pair in names.windows(2) {
+        assert_ne!(pair[0], pair[1], "two cases have the same name");
+    }
+    cases
+}
+
+/// A local endpoint of either family and the remote that talks to it.
+pub const REMOTE: [&str; 2] = ["10.0.0.1:40000", "[2001:db8::1]:40000"];
+pub const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+
+/// The host's first address of a family with a port.
+pub fn local(family: usize, port: u16) -> String {
+    match family {
+        0 => format!("10.0.0.2:{port}"),
+        _ => format!("[2001:db8::2]:{port}"),
+    }
+}
+
+/// A frame that the parser gives up: it passes, even where everything is dropped.
+fn unjudged(name: &str, frame: Frame, reason: Reason) -> Case {
+    unjudged_in(hostile(), name, frame, reason)
+}
+
+fn unjudged_in(world: World, name: &str, frame: Frame, reason: Reason) -> Case {
+    Case::pass(name, world, frame, Stage::Parse, reason)
+}
+
+/// A frame that is read to its end: the binding that drops every port drops it.
+fn judged(name: &str, frame: Frame) -> Case {
+    let binding = match frame.protocol {
+        Some(Protocol::Tcp) => 1,
+        Some(Protocol::Udp) => 2,
+        None => panic!("{name}: nothing to judge"),
+    };
+    Case::drop(name, hostile(), frame, Stage::Binding, Reason::Bound).of_binding(binding)
+}

@@ -1,0 +1,67 @@
+//! Frames of the table, cut and mutated, in one world that changes nothing.
+
+use demux_common::decide::Decision;
+
+use super::{
+    cases,
+    random::{Random, damage},
+    world::{Bound, World, dropping},
+};
+
+/// Longer frames are cut at every length up to this one, and then only here and there: the rest of
+/// them is data.
+const EVERY_LENGTH: usize = 4400;
+
+/// A world in which packets go every way and leave nothing but counts behind.
+pub fn world() -> World {
+    dropping().tracking_bound().with([
+        Bound::tcp("*:80").drop(),
+        Bound::udp("*:80").untracked(),
+        Bound::tcp("10.0.0.0/8:1-1023").untracked(),
+        Bound::udp("[2001:db8::/32]:*").drop(),
+        Bound::tcp("*:*").here().drop(),
+    ])
+}
+
+/// Calls `visit` with every frame of the table, each cut at every length from 14 bytes on.
+pub fn cut(mut visit: impl FnMut(&[u8])) -> usize {
+    let mut count = 0;
+    for frame in frames() {
+        let step = |length: usize| length <= EVERY_LENGTH || length % 997 == 0;
+        for length in (14..=frame.len()).filter(|length| step(*length) || *length == frame.len()) {
+            visit(&frame[..length]);
+            count += 1;
+        }
+    }
+    count
+}
+
+/// Calls `visit` with `count` frames of the table, each damaged by chance.
+pub fn mutated(random: &mut Random, count: usize, mut visit: impl FnMut(&[u8])) {
+    // Large frames are slow, and their headers are those of small ones.
+    let frames: Vec<Vec<u8>> = frames()
+        .into_iter()
+        .filter(|frame| frame.len() < 1500)
+        .collect();
+    for _ in 0..count {
+        let mut frame = frames[random.below(frames.len())].clone();
+        damage(random, &mut frame);
+        visit(&frame);
+    }
+}
+
+/// Every frame of the table, once.
+fn frames() -> Vec<Vec<u8>> {
+    let mut frames: Vec<Vec<u8>> = cases::all().into_iter().map(|case| case.frame).collect();
+    frames.sort_unstable();
+    frames.dedup();
+    frames
+}
+
+/// What two decisions about a frame differ in.
+pub fn compare(frame: &[u8], expected: Decision, found: Decision) {
+    assert!(
+        expected == found,
+        "expected {expected:?}, found {found:?} for {frame:02x?}"
+    );
+}

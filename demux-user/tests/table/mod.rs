@@ -1,0 +1,17 @@
+//! The case table, the host model, the oracle, and what they are made of.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "every test program is compiled with all of it"
+)]
+
+pub mod cases;
+pub mod check;
+pub mod damaged;
+pub mod frames;
+pub mod model;
+pub mod oracle;
+pub mod random;
+pub mod sockets;
+pub mod world;

@@ -1,0 +1,443 @@
+//! What a packet meets: settings, bindings, rows, addresses. The same on the host model and in the kernel.
+
+use std::net::IpAddr;
+
+use demux_common::{
+    address::Address,
+    binding::{Binding, NAME_LEN, Target},
+    config::{Config, Interface, Mode, Policy, Track},
+    connection::{Connection, ConnectionKey, Direction, State, Timeouts},
+    layout::LocalPrefix,
+    protocol::Protocol,
+};
+use demux_user::bindings::{
+    Pattern,
+    pattern::{from_ip, to_ip},
+};
+
+use super::frames::{HOST_MAC, socket};
+
+/// The addresses that the host has.
+pub const HOST: [&str; 6] = [
+    "10.0.0.2",
+    "10.0.0.3",
+    "10.1.2.3",
+    "2001:db8::2",
+    "2001:db8::3",
+    "2001:db8:1:2::3",
+];
+
+/// Addresses that demux believes local and the host has no more. They lie on a connected network.
+pub const GONE: [&str; 2] = ["10.0.0.50", "2001:db8::50"];
+
+/// The networks that the host has a route to.
+pub const CONNECTED: [&str; 2] = ["10.0.0.0/24", "2001:db8::/64"];
+
+/// The configuration epoch of every test.
+pub const EPOCH: u32 = 5;
+
+/// What a row made before the packet says.
+pub const EARLIER: Connection = Connection {
+    rx_packets: 7,
+    rx_bytes: 700,
+    tx_packets: 3,
+    tx_bytes: 300,
+    created: 0,
+    last_seen: 0,
+    remote_next: 0,
+    epoch: EPOCH,
+    binding: 0,
+    state: State::Established,
+    direction: Direction::In,
+    flags: 0,
+    reserved: [0; 3],
+};
+
+pub const SECOND: u64 = 1_000_000_000;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct World {
+    pub default: Policy,
+    pub track: Track,
+    pub kernel_sockets: bool,
+    pub probation: Probation,
+    pub entry: Entry,
+    pub bindings: Vec<Bound>,
+    pub row: Option<Row>,
+    /// What demux believes local.
+    pub locals: Vec<IpAddr>,
+    /// A prefix that demux believes local.
+    pub local_prefix: Option<&'static str>,
+    /// Whether the host forwards packets.
+    pub forwarding: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probation {
+    Confirmed,
+    Running,
+    Over,
+}
+
+/// Where the entry of the interface stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    AtHome,
+    /// Its home is taken by another interface.
+    Displaced,
+    Missing,
+}
+
+/// A binding of a world. Its index is its place in the list, from 1 on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bound {
+    pub protocol: Protocol,
+    pub local: String,
+    pub v6_only: bool,
+    pub target: Target,
+    pub device: Device,
+    pub flags: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    Any,
+    /// The one that packets arrive on.
+    This,
+    Another,
+}
+
+/// A row that is there before the packet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub key: ConnectionKey,
+    pub state: State,
+    pub remote_next: u32,
+    /// How long ago its last packet came.
+    pub age: u64,
+    pub epoch: u32,
+    pub binding: u16,
+    pub confirmed: bool,
+}
+
+/// A world as the tables tell it, on an interface with an index, at a time.
+#[derive(Clone, Debug)]
+pub struct Tabulated {
+    pub config: Config,
+    pub interfaces: Vec<(u32, Interface)>,
+    pub bindings: Vec<(u16, Binding)>,
+    pub row: Option<(ConnectionKey, Connection)>,
+    pub locals: Vec<Address>,
+    pub local_prefixes: Vec<LocalPrefix>,
+}
+
+/// A world in which nothing is configured but the interface, with a default of pass.
+pub fn passing() -> World {
+    World {
+        default: Policy::Pass,
+        track: Track::Local,
+        kernel_sockets: true,
+        probation: Probation::Confirmed,
+        entry: Entry::AtHome,
+        bindings: Vec::new(),
+        row: None,
+        locals: HOST
+            .iter()
+            .chain(&GONE)
+            .map(|address| address.parse().expect("an address"))
+            .collect(),
+        local_prefix: None,
+        forwarding: false,
+    }
+}
+
+/// The same with a default of drop.
+pub fn dropping() -> World {
+    World {
+        default: Policy::Drop,
+        ..passing()
+    }
+}
+
+/// A world that drops whatever it has any right to.
+pub fn hostile() -> World {
+    dropping().with([Bound::tcp("*:*").drop(), Bound::udp("*:*").drop()])
+}
+
+/// The slot of interfaces without an entry.
+pub const NO_SLOT: usize = demux_common::config::MAX_INTERFACES;
+
+impl World {
+    pub fn with<const N: usize>(mut self, bindings: [Bound; N]) -> Self {
+        self.bindings = bindings.into();
+        self
+    }
+
+    pub fn with_row(mut self, row: Row) -> Self {
+        self.row = Some(row);
+        self
+    }
+
+    pub fn forwarding(mut self) -> Self {
+        self.forwarding = true;
+        self
+    }
+
+    pub fn tracking_bound(mut self) -> Self {
+        self.track = Track::Bound;
+        self
+    }
+
+    pub fn without_kernel_sockets(mut self) -> Self {
+        self.kernel_sockets = false;
+        self
+    }
+
+    pub fn on_probation(mut self, probation: Probation) -> Self {
+        self.probation = probation;
+        self
+    }
+
+    pub fn entered(mut self, entry: Entry) -> Self {
+        self.entry = entry;
+        self
+    }
+
+    pub fn with_local_prefix(mut self, prefix: &'static str) -> Self {
+        self.local_prefix = Some(prefix);
+        self
+    }
+
+    /// The slot that packets are counted in.
+    pub fn slot(&self, ifindex: u32) -> usize {
+        let mut places = Interface::slots(ifindex);
+        match self.entry {
+            Entry::AtHome => places.next().expect("a home") as usize,
+            Entry::Displaced => places.nth(1).expect("a second place") as usize,
+            Entry::Missing => NO_SLOT,
+        }
+    }
+
+    pub fn tabulated(&self, ifindex: u32, now: u64) -> Tabulated {
+        let interface = Interface {
+            probation_ends: match self.probation {
+                Probation::Confirmed => 0,
+                Probation::Running => now + 600 * SECOND,
+                Probation::Over => now.saturating_sub(SECOND).max(1),
+            },
+            ifindex,
+            station: HOST_MAC,
+            default: self.default,
+            mode: Mode::Native,
+            reserved: [0; 4],
+        };
+        let neighbour = Interface {
+            ifindex: ifindex + demux_common::config::MAX_INTERFACES as u32,
+            default: Policy::Pass,
+            ..interface
+        };
+        let home = Interface::slots(ifindex).next().expect("a home");
+        let interfaces = match self.entry {
+            Entry::AtHome => vec![(home, interface)],
+            Entry::Displaced => vec![(home, neighbour), (self.slot(ifindex) as u32, interface)],
+            Entry::Missing => vec![(home, neighbour)],
+        };
+        Tabulated {
+            config: Config {
+                epoch: EPOCH,
+                track: self.track,
+                kernel_sockets: u8::from(self.kernel_sockets),
+                local_prefixes: u8::from(self.local_prefix.is_some()),
+                reserved: 0,
+                timeouts: Timeouts::default(),
+            },
+            interfaces,
+            bindings: (1..)
+                .zip(&self.bindings)
+                .map(|(index, bound)| (index, bound.stored(index, ifindex)))
+                .collect(),
+            row: self.row.as_ref().map(|row| (row.key, row.stored(now))),
+            locals: self.locals.iter().copied().map(from_ip).collect(),
+            local_prefixes: self.local_prefix.iter().map(|text| prefix(text)).collect(),
+        }
+    }
+}
+
+impl Bound {
+    pub fn new(protocol: Protocol, local: &str) -> Self {
+        Self {
+            protocol,
+            local: local.to_owned(),
+            v6_only: false,
+            target: Target::Stack,
+            device: Device::Any,
+            flags: 0,
+        }
+    }
+
+    pub fn tcp(local: &str) -> Self {
+        Self::new(Protocol::Tcp, local)
+    }
+
+    pub fn udp(local: &str) -> Self {
+        Self::new(Protocol::Udp, local)
+    }
+
+    pub fn drop(mut self) -> Self {
+        self.target = Target::Drop;
+        self
+    }
+
+    pub fn here(mut self) -> Self {
+        self.device = Device::This;
+        self
+    }
+
+    pub fn elsewhere(mut self) -> Self {
+        self.device = Device::Another;
+        self
+    }
+
+    pub fn v6_only(mut self) -> Self {
+        self.v6_only = true;
+        self
+    }
+
+    pub fn untracked(mut self) -> Self {
+        self.flags |= Binding::UNTRACKED;
+        self
+    }
+
+    fn stored(&self, index: u16, ifindex: u32) -> Binding {
+        let pattern = Pattern::parse(self.protocol, &self.local, self.v6_only)
+            .unwrap_or_else(|error| panic!("{error}"));
+        let (address, family, prefix_len, v6_only) = pattern.stored_address();
+        let mut name = [0; NAME_LEN];
+        let text = format!("b{index}");
+        name[..text.len()].copy_from_slice(text.as_bytes());
+        Binding {
+            address,
+            name,
+            created: 1,
+            ifindex: match self.device {
+                Device::Any => 0,
+                Device::This => ifindex,
+                Device::Another => ifindex + 1,
+            },
+            first_port: pattern.ports.first,
+            last_port: pattern.ports.last,
+            family,
+            protocol: self.protocol,
+            prefix_len,
+            target: self.target,
+            flags: self.flags | if v6_only { Binding::V6_ONLY } else { 0 },
+            reserved: 0,
+        }
+    }
+}
+
+impl Row {
+    /// A row of the present epoch whose last packet came a second ago.
+    pub fn new(
+        protocol: Protocol,
+        remote: &str,
+        local: &str,
+        state: State,
+        remote_next: u32,
+    ) -> Self {
+        Self {
+            key: key(protocol, remote, local),
+            state,
+            remote_next,
+            age: 1,
+            epoch: EPOCH,
+            binding: 0,
+            confirmed: false,
+        }
+    }
+
+    pub fn tcp(remote: &str, local: &str, state: State, remote_next: u32) -> Self {
+        Self::new(Protocol::Tcp, remote, local, state, remote_next)
+    }
+
+    pub fn udp(remote: &str, local: &str, state: State) -> Self {
+        Self::new(Protocol::Udp, remote, local, state, 0)
+    }
+
+    pub fn aged(mut self, seconds: u64) -> Self {
+        self.age = seconds;
+        self
+    }
+
+    pub fn of_binding(mut self, binding: u16) -> Self {
+        self.binding = binding;
+        self
+    }
+
+    /// From before the last change of the bindings.
+    pub fn outdated(mut self) -> Self {
+        self.epoch = EPOCH - 1;
+        self
+    }
+
+    pub fn confirmed(mut self) -> Self {
+        self.confirmed = true;
+        self
+    }
+
+    fn stored(&self, now: u64) -> Connection {
+        // The clock may have started later than the row claims to be from; it wraps.
+        let last_seen = now.wrapping_sub(self.age * SECOND);
+        Connection {
+            created: last_seen.wrapping_sub(5 * SECOND),
+            last_seen,
+            remote_next: self.remote_next,
+            epoch: self.epoch,
+            binding: self.binding,
+            state: self.state,
+            flags: if self.confirmed {
+                Connection::CONFIRMED
+            } else {
+                0
+            },
+            ..EARLIER
+        }
+    }
+}
+
+pub fn key(protocol: Protocol, remote: &str, local: &str) -> ConnectionKey {
+    let (remote, local) = (socket(remote), socket(local));
+    ConnectionKey {
+        local_address: from_ip(local.ip()),
+        remote_address: from_ip(remote.ip()),
+        local_port: local.port(),
+        remote_port: remote.port(),
+        protocol,
+    }
+}
+
+fn prefix(text: &str) -> LocalPrefix {
+    let net: ipnet::IpNet = text.parse().expect("a prefix");
+    let offset = if net.addr().is_ipv4() { 96 } else { 0 };
+    LocalPrefix {
+        prefix_len: LocalPrefix::FIXED_BITS + offset + u32::from(net.prefix_len()),
+        reserved: 0,
+        address: from_ip(net.network()),
+    }
+}
+
+/// Whether the routing table of the host would send the packet on.
+pub fn is_forwarded(world_forwards: bool, local: &Address) -> bool {
+    let address = to_ip(local);
+    let text = address.to_string();
+    world_forwards
+        && !HOST.contains(&text.as_str())
+        && text != "10.0.0.255"
+        && text != "10.0.0.0"
+        && text != "2001:db8::"
+        && CONNECTED.iter().any(|net| {
+            net.parse::<ipnet::IpNet>()
+                .expect("a network")
+                .contains(&address)
+        })
+}
