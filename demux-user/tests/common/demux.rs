@@ -54,12 +54,12 @@ impl<'n> Demux<'n> {
         }
     }
 
-    pub fn bpffs(&self) -> &Path {
-        self.bpffs.path()
+    pub fn netns(&self) -> &'n Netns {
+        self.netns
     }
 
-    pub fn bpffs_object(&self) -> &demux_user::bpffs::BpfFs {
-        self.bpffs.bpffs()
+    pub fn bpffs(&self) -> &Path {
+        self.bpffs.path()
     }
 
     /// The only directory of an instance.

@@ -38,6 +38,17 @@ struct Pin {
 
 impl Snapshot {
     pub fn take(bpffs: &Path, netns: &Netns) -> Self {
+        let mut snapshot = Self::with_traffic(bpffs, netns);
+        for (path, pin) in &mut snapshot.pins {
+            if FOLLOWING.iter().any(|name| path.ends_with(name)) {
+                pin.entries.clear();
+            }
+        }
+        snapshot
+    }
+
+    /// As [`Snapshot::take`], with what follows packets and addresses.
+    pub fn with_traffic(bpffs: &Path, netns: &Netns) -> Self {
         let root = bpffs.join("demux");
         let mut pins = BTreeMap::new();
         add(&root, &mut pins);
@@ -93,7 +104,6 @@ fn is_map(path: &Path) -> bool {
     let name = path.file_name().unwrap().to_str().unwrap();
     name.chars()
         .all(|letter| letter.is_ascii_uppercase() || letter == '_')
-        && !FOLLOWING.contains(&name)
 }
 
 fn entries(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {

@@ -3,8 +3,8 @@
 use demux_common::decide::Decision;
 
 use super::{
-    cases,
-    random::{Random, damage},
+    cases as table,
+    random::{Random, cases, damage},
     world::{Bound, World, dropping},
 };
 
@@ -23,17 +23,23 @@ pub fn world() -> World {
     ])
 }
 
-/// Calls `visit` with every frame of the table, each cut at every length from 14 bytes on.
+/// Calls `visit` with every frame of the table, each cut at every length from 14 bytes on, or with
+/// as many of those as the environment allows; returns how many.
 pub fn cut(mut visit: impl FnMut(&[u8])) -> usize {
-    let mut count = 0;
-    for frame in frames() {
-        let step = |length: usize| length <= EVERY_LENGTH || length % 997 == 0;
-        for length in (14..=frame.len()).filter(|length| step(*length) || *length == frame.len()) {
-            visit(&frame[..length]);
-            count += 1;
-        }
-    }
-    count
+    let frames = frames();
+    let cuts: Vec<&[u8]> = frames
+        .iter()
+        .flat_map(|frame| {
+            (14..=frame.len())
+                .filter(|&length| {
+                    length <= EVERY_LENGTH || length % 997 == 0 || length == frame.len()
+                })
+                .map(|length| &frame[..length])
+        })
+        .collect();
+    let chosen = cuts.iter().step_by(cuts.len().div_ceil(cases(cuts.len())));
+    chosen.clone().for_each(|frame| visit(frame));
+    chosen.len()
 }
 
 /// Calls `visit` with `count` frames of the table, each damaged by chance.
@@ -52,7 +58,7 @@ pub fn mutated(random: &mut Random, count: usize, mut visit: impl FnMut(&[u8])) 
 
 /// Every frame of the table, once.
 fn frames() -> Vec<Vec<u8>> {
-    let mut frames: Vec<Vec<u8>> = cases::all().into_iter().map(|case| case.frame).collect();
+    let mut frames: Vec<Vec<u8>> = table::all().into_iter().map(|case| case.frame).collect();
     frames.sort_unstable();
     frames.dedup();
     frames
