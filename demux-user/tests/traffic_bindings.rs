@@ -29,7 +29,8 @@ in_both_modes! {
     the_default_is_changed_for_one_interface_or_for_all
     tagged_frames_are_judged_like_others
     a_connection_stays_up_through_everything
-    probation_ends_by_itself
+    probation_of_a_setting_ends_by_itself
+    probation_of_a_load_ends_by_itself
 }
 
 fn load<'n>(pair: &'n Pair, mode: &str) -> Demux<'n> {
@@ -300,10 +301,20 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-fn probation_ends_by_itself(mode: &str) {
+fn probation_of_a_setting_ends_by_itself(mode: &str) {
+    let pair = Pair::new();
+    let demux = load(&pair, mode);
+    assert_probation_ends(&pair, &demux, "set default=drop --try 2");
+}
+
+fn probation_of_a_load_ends_by_itself(mode: &str) {
     let pair = Pair::new();
     let demux = Demux::new(&pair.host);
-    demux.ok(&format!("load {HOST} --mode {mode} --max-connections 256"));
+    let line = format!("load {HOST} --mode {mode} --max-connections 256 --default drop --try 2");
+    assert_probation_ends(&pair, &demux, &line);
+}
+
+fn assert_probation_ends(pair: &Pair, demux: &Demux<'_>, line: &str) {
     // Tries all the time, so that the probation is seen from both sides however slow the machine is.
     let (stop, refused, silent) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let try_for_ever = || {
@@ -325,7 +336,7 @@ fn probation_ends_by_itself(mode: &str) {
         scope.spawn(try_for_ever);
         let stopping = StopOnDrop(&stop);
         wait_for("a refusal by the kernel", || count(&refused) > 0);
-        let run = demux.ok("set default=drop --try 2");
+        let run = demux.ok(line);
         assert!(run.stderr.contains("demux confirm"), "{run}");
         // From here on no process of demux lives until the kernel refuses again.
         wait_for("silence", || count(&silent) > 0);

@@ -60,6 +60,29 @@ pub fn start_connecting(netns: &Netns, to: SocketAddr) -> OwnedFd {
     socket
 }
 
+/// Gives a socket its own address.
+#[track_caller]
+pub fn bind(socket: &OwnedFd, address: SocketAddr) {
+    let (raw, length) = raw_address(address);
+    // SAFETY: the address is as long as told.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const raw).cast(), length) };
+    assert_eq!(result, 0, "bind {address}: {}", io::Error::last_os_error());
+}
+
+/// Connects a socket that waits for it.
+#[track_caller]
+pub fn connect_to(socket: &OwnedFd, address: SocketAddr) {
+    let (raw, length) = raw_address(address);
+    // SAFETY: the address is as long as told.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), (&raw const raw).cast(), length) };
+    assert_eq!(
+        result,
+        0,
+        "connect to {address}: {}",
+        io::Error::last_os_error()
+    );
+}
+
 /// What has become of a connection: `None` while nobody has answered.
 pub fn connect_result(socket: &OwnedFd) -> Option<io::Result<()>> {
     let mut poll = libc::pollfd {

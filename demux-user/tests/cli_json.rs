@@ -1,0 +1,447 @@
+//! What programs read: schemas, keys, lines and filters, on real rows.
+
+mod common;
+
+use std::{collections::BTreeSet, net::TcpStream, net::UdpSocket, process::Stdio};
+
+use common::{
+    demux::Demux,
+    pair::{Family, HOST, Pair},
+    sockets::{ask, connect, listen, talk, udp},
+};
+use demux_common::layout::map;
+use serde_json::{Deserializer, Value};
+
+const STATUS: &[&str] = &[
+    "netns",
+    "track",
+    "kernel_sockets",
+    "max_connections",
+    "connections",
+    "confirmed",
+    "memory_bytes",
+    "interfaces",
+];
+const INTERFACE: &[&str] = &[
+    "name",
+    "ifindex",
+    "mode",
+    "default",
+    "program_id",
+    "attached",
+];
+const COUNTER: &[&str] = &["iface", "reason", "verdict", "packets", "bytes"];
+const BINDING: &[&str] = &[
+    "name",
+    "protocol",
+    "local",
+    "dev",
+    "target",
+    "flags",
+    "packets",
+    "bytes",
+    "connections",
+];
+const CONNECTION: &[&str] = &[
+    "protocol",
+    "local",
+    "local_address",
+    "local_port",
+    "remote",
+    "remote_address",
+    "remote_port",
+    "state",
+    "direction",
+    "confirmed",
+    "binding",
+    "target",
+    "rx_packets",
+    "rx_bytes",
+    "tx_packets",
+    "tx_bytes",
+    "age_ms",
+    "idle_ms",
+    "expires_ms",
+];
+const EXPLANATION: &[&str] = &["verdict", "reason", "stage", "binding", "target"];
+
+/// A host with bindings, and with connections of every kind.
+struct Scene {
+    pair: Pair,
+    _streams: Vec<(TcpStream, TcpStream)>,
+    _sockets: Vec<UdpSocket>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self {
+            pair: Pair::new(),
+            _streams: Vec::new(),
+            _sockets: Vec::new(),
+        }
+    }
+
+    fn load(&mut self) -> Demux<'_> {
+        let demux = Demux::new(&self.pair.host);
+        demux.ok(&format!("load {HOST} --default drop --max-connections 256"));
+        demux.ok("bind tcp 10.0.0.2:80 --name web");
+        demux.ok(&format!("bind udp :5000-5999 --to drop --dev {HOST}"));
+        let Pair { host, peer } = &self.pair;
+        for (from, to, at) in [
+            (peer, host, Family::V4.at_host(80)),
+            (peer, host, Family::V6.at_host(22)),
+            (host, peer, Family::V4.at_peer(443)),
+        ] {
+            let listener = listen(to, at);
+            let mut ends = connect(from, &listener, at);
+            talk(&mut ends.0, &mut ends.1);
+            self._streams.push(ends);
+        }
+        let server = udp(host, Family::V6.at_host(53));
+        let client = udp(peer, Family::V6.at_peer(40_053));
+        ask(&client, &server, Family::V6.at_host(53));
+        self._sockets.extend([server, client]);
+        demux
+    }
+}
+
+#[track_caller]
+fn assert_keys(value: &Value, keys: &[&str]) {
+    let object = value.as_object().unwrap_or_else(|| panic!("{value}"));
+    for key in keys {
+        assert!(object.contains_key(*key), "{key} is missing: {value}");
+    }
+    for key in object.keys() {
+        let is_snake = key
+            .chars()
+            .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_');
+        assert!(is_snake, "{key} is not snake_case: {value}");
+    }
+}
+
+#[test]
+fn items_have_the_promised_keys() {
+    let mut scene = Scene::new();
+    let demux = scene.load();
+    let status = demux.item("status");
+    assert_keys(&status, STATUS);
+    assert_eq!(status["interfaces"].as_array().unwrap().len(), 1);
+    assert_keys(&status["interfaces"][0], INTERFACE);
+    assert_eq!(status["interfaces"][0]["name"], HOST);
+    assert_eq!(status["track"], "local");
+    assert_eq!(status["kernel_sockets"], true);
+    assert_eq!(status["max_connections"], 256);
+    assert_eq!(status["connections"], 4);
+    assert!(status["memory_bytes"].as_u64().unwrap() > 0);
+
+    for (noun, keys, count) in [
+        ("counters", COUNTER, 4),
+        ("bindings", BINDING, 2),
+        ("connections", CONNECTION, 4),
+        ("settings", &["key", "value"], 10),
+        (
+            "maps",
+            &["name", "type", "max_entries", "entries"],
+            map::ALL.len(),
+        ),
+    ] {
+        let items = demux.items(noun);
+        assert!(items.len() >= count, "{noun}: {items:?}");
+        for item in &items {
+            assert_keys(item, keys);
+        }
+    }
+    let explanation = demux.item("explain tcp from 10.0.0.1:9 to 10.0.0.2:80");
+    assert_keys(&explanation, EXPLANATION);
+    let run = demux.ok("conns lport 80 -j");
+    assert_eq!(run.json()["schema"], "demux.v1.connections");
+}
+
+#[test]
+fn rows_say_what_the_sockets_know() {
+    let mut scene = Scene::new();
+    let demux = scene.load();
+    let web = demux.item("connections lport 80");
+    assert_eq!(web["protocol"], "tcp");
+    assert_eq!(web["local"], "10.0.0.2:80");
+    assert_eq!(web["local_address"], "10.0.0.2");
+    assert_eq!(web["local_port"], 80);
+    assert_eq!(web["remote_address"], "10.0.0.1");
+    assert_eq!(
+        web["remote"],
+        format!("10.0.0.1:{}", web["remote_port"].as_u64().unwrap())
+    );
+    assert_eq!(web["state"], "ESTABLISHED");
+    assert_eq!(web["direction"], "in");
+    assert_eq!(web["confirmed"], true);
+    assert_eq!(web["binding"], "web");
+    assert_eq!(web["target"], "stack");
+    assert!(web["rx_packets"].as_u64().unwrap() >= 3, "{web}");
+    assert!(web["rx_bytes"].as_u64().unwrap() >= 3 * 54, "{web}");
+    assert!(web["expires_ms"].as_u64().unwrap() <= 8_000_000, "{web}");
+
+    let shell = demux.item("connections lport 22");
+    assert_eq!(shell["local"], "[fd00::2]:22");
+    assert_eq!(shell["binding"], Value::Null);
+    let out = demux.item("connections rport 443");
+    assert_eq!(
+        (&out["direction"], &out["remote"]),
+        (&"out".into(), &"10.0.0.1:443".into())
+    );
+    let dns = demux.item("connections proto udp");
+    assert_eq!(dns["remote"], "[fd00::1]:40053");
+    assert_eq!(dns["state"], "UNREPLIED");
+
+    let bindings = demux.items("bindings");
+    let names: Vec<_> = bindings
+        .iter()
+        .map(|binding| binding["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["web", "udp-5000-5999"]);
+    assert_eq!(bindings[0]["connections"], 1);
+    assert_eq!(
+        (&bindings[1]["dev"], &bindings[1]["target"]),
+        (&HOST.into(), &"drop".into())
+    );
+    assert_eq!(
+        (&bindings[1]["local"], &bindings[1]["flags"]),
+        (&"*:5000-5999".into(), &Value::Array(vec![]))
+    );
+}
+
+#[test]
+fn filters_choose_among_real_rows() {
+    let mut scene = Scene::new();
+    let demux = scene.load();
+    let chosen = |filter: &str| -> BTreeSet<u64> {
+        demux
+            .items(&format!("connections {filter}"))
+            .iter()
+            .map(|row| {
+                let port = |key: &str| row[key].as_u64().unwrap();
+                port("local_port").min(port("remote_port"))
+            })
+            .collect()
+    };
+    for (filter, expected) in [
+        ("", &[22, 53, 80, 443][..]),
+        ("state established", &[22, 80, 443]),
+        ("state ESTAB", &[22, 80, 443]),
+        ("state time-wait", &[]),
+        ("exclude established", &[53]),
+        ("proto tcp", &[22, 80, 443]),
+        ("proto udp", &[53]),
+        ("local 10.0.0.2", &[80, 443]),
+        ("src 10.0.0.2:80", &[80]),
+        ("local [fd00::2]:22", &[22]),
+        ("remote 10.0.0.0/8", &[80, 443]),
+        ("dst [fd00::/16]", &[22, 53]),
+        ("lport 80", &[80]),
+        ("sport = :80", &[80]),
+        ("sport < 80", &[22, 53]),
+        ("lport le 80", &[22, 53, 80]),
+        ("lport 20-60", &[22, 53]),
+        ("lport ne 80 and lport lt 100", &[22, 53]),
+        ("rport eq 443", &[443]),
+        ("dport > :443 and proto tcp", &[22, 80]),
+        ("binding web", &[80]),
+        ("dir out", &[443]),
+        ("not dir out", &[22, 53, 80]),
+        ("proto udp or lport 80", &[53, 80]),
+        (
+            "( proto udp or lport 80 ) and dir in and not lport 80",
+            &[53],
+        ),
+        ("state established and remote 10.0.0.1", &[80, 443]),
+    ] {
+        let expected: BTreeSet<u64> = expected.iter().copied().collect();
+        assert_eq!(chosen(filter), expected, "{filter}");
+    }
+}
+
+#[test]
+fn every_noun_writes_lines_documents_and_tables() {
+    let mut scene = Scene::new();
+    let demux = scene.load();
+    let mut nouns: Vec<String> = [
+        "status",
+        "settings",
+        "counters",
+        "bindings",
+        "connections",
+        "maps",
+        "explain tcp from 10.0.0.1:9 to 10.0.0.2:80",
+    ]
+    .map(str::to_owned)
+    .into();
+    nouns.extend(map::ALL.iter().map(|name| format!("dump {name}")));
+    for noun in &nouns {
+        // Counters and times move; what stays is which rows there are.
+        let count = demux.items(noun).len();
+        let lines = demux.ok(&format!("{noun} --jsonl")).json_lines();
+        assert_eq!(lines.len(), count, "{noun}");
+        assert!(lines.iter().all(Value::is_object), "{noun}");
+        let pretty = demux.ok(&format!("{noun} --pretty"));
+        assert_eq!(pretty.json()["items"].as_array().unwrap().len(), count);
+        assert!(pretty.stdout.lines().count() > 3, "{pretty}");
+        assert_eq!(demux.ok(&format!("{noun} -j")).stdout.lines().count(), 1);
+
+        let table = demux.ok(noun);
+        let bare = demux.ok(&format!("-H {noun}"));
+        assert!(!table.stdout.contains('\x1b'), "{table}");
+        if noun.starts_with("explain") || noun == "status" {
+            continue;
+        }
+        assert_eq!(bare.stdout.lines().count(), count, "{bare}");
+        let header = usize::from(count > 0 || !table.stdout.is_empty());
+        assert_eq!(table.stdout.lines().count(), count + header, "{table}");
+        let coloured = demux.ok(&format!("{noun} --color always"));
+        assert!(count == 0 || coloured.stdout.contains('\x1b'), "{coloured}");
+    }
+}
+
+#[test]
+fn dumps_show_what_the_maps_hold() {
+    let mut scene = Scene::new();
+    let demux = scene.load();
+    let only = |name: &str| demux.item(&format!("dump {name}"));
+    let meta = only("META");
+    let status = demux.item("status");
+    assert_eq!(meta["netns_cookie"], status["netns_cookie"]);
+    assert_eq!(only("CONFIG")["timeouts"]["established"], 8000);
+    let interface = only("INTERFACES");
+    assert_eq!(
+        (&interface["iface"], &interface["default"]),
+        (&HOST.into(), &"drop".into())
+    );
+
+    let bindings = demux.items("dump BINDINGS");
+    assert_eq!(bindings[0]["name"], "web");
+    assert_eq!(bindings[0]["local"], "10.0.0.2:80");
+    assert_eq!(bindings[1]["target"], "drop");
+    let address = |local: &str| {
+        let entries = demux.items("dump ADDRESSES");
+        entries
+            .into_iter()
+            .find(|entry| entry["address"] == local)
+            .unwrap()
+    };
+    assert_eq!(
+        (
+            &address("10.0.0.2")["ports"],
+            &address("10.0.0.2")["binding"]
+        ),
+        (&"80".into(), &1.into())
+    );
+    assert_eq!(
+        (&address("::")["ports"], &address("::")["dev"]),
+        (&"5000-5999".into(), &HOST.into())
+    );
+    let ports = demux.items("dump PORTS");
+    assert_eq!(ports.len(), 1 + 1000);
+    assert_eq!(
+        (&ports[0]["protocol"], &ports[0]["port"]),
+        (&"tcp".into(), &80.into())
+    );
+    assert_eq!(demux.items("dump CONNECTIONS").len(), 4);
+    let locals: BTreeSet<_> = demux
+        .items("dump LOCALS")
+        .iter()
+        .map(|local| local["address"].as_str().unwrap().to_owned())
+        .collect();
+    for address in ["10.0.0.2", "fd00::2", "127.0.0.1", "::1"] {
+        assert!(locals.contains(address), "{locals:?}");
+    }
+    let counters = demux.items("dump COUNTERS");
+    let bound: u64 = counters
+        .iter()
+        .filter(|counter| counter["reason"] == "bound" && counter["verdict"] == "pass")
+        .map(|counter| counter["packets"].as_u64().unwrap())
+        .sum();
+    assert_eq!(bound, demux.count("pass", "bound"));
+    let counts = demux.items("dump BINDING_COUNTS");
+    assert!(counts.iter().all(|count| count["index"] == 1), "{counts:?}");
+
+    demux.ok("bind udp 192.0.2.0/24:7 --name network");
+    let prefix = only("PREFIXES");
+    assert_eq!(
+        (&prefix["prefix"], &prefix["ports"]),
+        (&"192.0.2.0/24".into(), &"7".into())
+    );
+    assert!(demux.items("dump PORT_PROFILES").len() >= 3);
+    assert_eq!(demux.items("dump LOCAL_PREFIXES"), [0; 0]);
+    assert_eq!(
+        demux.ok("dump bindings").stdout,
+        demux.ok("dump BINDINGS").stdout
+    );
+}
+
+#[test]
+fn samples_of_counters_are_documents_or_lines() {
+    let mut scene = Scene::new();
+    let demux = scene.load();
+    let run = demux.ok("counters --interval 1 --count 2 --all -j");
+    let documents: Vec<Value> = Deserializer::from_str(&run.stdout)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(documents.len(), 2, "{run}");
+    for document in &documents {
+        assert_eq!(document["schema"], "demux.v1.counters");
+        assert_keys(&document["items"][0], COUNTER);
+    }
+    let run = demux.ok("counters --interval 1 --count 1 --jsonl --all");
+    for line in run.json_lines() {
+        assert_keys(&line, COUNTER);
+    }
+}
+
+#[test]
+fn commands_that_change_something_answer_in_json_too() {
+    let mut scene = Scene::new();
+    let demux = scene.load();
+    let row = demux.item(&format!("load {HOST}"));
+    assert_eq!(
+        (&row["interface"], &row["already"]),
+        (&HOST.into(), &true.into())
+    );
+    assert_eq!(demux.item("bind tcp :81")["name"], "tcp-81");
+    assert_eq!(demux.item("unbind tcp :81")["name"], "tcp-81");
+    assert_eq!(demux.items("confirm"), [0; 0]);
+    assert_eq!(demux.items("clean"), [0; 0]);
+    assert_eq!(demux.item(&format!("unload {HOST}"))["name"], HOST);
+    assert_eq!(demux.items("unload --all"), [0; 0]);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut scene = Scene::new();
+    let demux = scene.load();
+    let mut command = demux.command("dump PORTS --jsonl");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = demux.netns().enter(|| command.spawn().unwrap());
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stderr, b"");
+}
+
+#[test]
+fn completions_and_manual_pages_are_written() {
+    for shell in ["bash", "zsh", "fish"] {
+        let line = format!("completions {shell}");
+        let run = common::demux::finish(&mut common::demux::bare(&line), &line);
+        assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{run}");
+        for word in ["connections", "bind", "netns"] {
+            assert!(run.stdout.contains(word), "{word} is missing for {shell}");
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let line = format!("man {}", directory.path().display());
+    let run = common::demux::finish(&mut common::demux::bare(&line), &line);
+    assert_eq!(run.status, 0, "{run}");
+    for page in ["demux.1", "demux-load.1", "demux-connections.1"] {
+        let text = std::fs::read_to_string(directory.path().join(page)).unwrap();
+        assert!(text.contains(".TH"), "{page}");
+    }
+}
