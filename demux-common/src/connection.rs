@@ -180,9 +180,7 @@ pub struct Connection {
     /// Which side opened it.
     pub direction: Direction,
     /// [`Connection::CONFIRMED`].
-    pub flags: u8,
-    /// Zero.
-    pub reserved: [u8; 3],
+    pub flags: u32,
 }
 
 const _: () = assert!(size_of::<Connection>() == 64);
@@ -191,7 +189,7 @@ const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
 impl Connection {
     /// In `flags`: the handshake was seen to complete, or the kernel holds a connected socket.
-    pub const CONFIRMED: u8 = 1;
+    pub const CONFIRMED: u32 = 1;
 
     /// When the row expires, in nanoseconds of the coarse monotonic clock (which may wrap).
     #[must_use]

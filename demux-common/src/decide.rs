@@ -415,7 +415,6 @@ impl<T: Tables + ?Sized> Context<'_, T> {
             state,
             direction: self.direction(),
             flags: if confirmed { Connection::CONFIRMED } else { 0 },
-            reserved: [0; 3],
         };
         if !self.tables.insert(&parsed.key, &connection) {
             self.tables

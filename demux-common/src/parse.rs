@@ -66,7 +66,7 @@ pub fn parse_into<P: Packet + ?Sized>(packet: &P, parsed: &mut Parsed) -> Result
     parsed.frame_len = packet.frame_len() as u32;
 
     if payload.protocol == Protocol::Tcp.ip_number() {
-        parsed.segment = tcp::read(packet, &payload)?;
+        tcp::read(packet, &payload, &mut parsed.segment)?;
         parsed.key.protocol = Protocol::Tcp;
         parsed.key.local_port = parsed.segment.destination_port;
         parsed.key.remote_port = parsed.segment.source_port;

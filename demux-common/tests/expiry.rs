@@ -128,6 +128,5 @@ fn row(state: State, last_seen: u64) -> Connection {
         state,
         direction: Direction::In,
         flags: 0,
-        reserved: [0; 3],
     }
 }

@@ -338,10 +338,10 @@ unsafe fn add(count: *mut Count, bytes: u64) {
 /// The state of the TCP socket that would take an arriving packet, or [`NO_SOCKET`].
 #[inline(never)]
 fn tcp_socket_state(ctx: &XdpContext, key: &ConnectionKey) -> u32 {
-    let (mut tuple, size) = sock_tuple(key);
-    // SAFETY: the tuple is initialised as far as `size` says.
+    let (mut tuple, size) = SockTuple::new(key);
+    // SAFETY: the tuple is initialised, and longer than `size` says.
     let socket =
-        unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), &raw mut tuple, size, CURRENT_NETNS, 0) };
+        unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), tuple.as_mut_ptr(), size, CURRENT_NETNS, 0) };
     if socket.is_null() {
         return NO_SOCKET;
     }
@@ -358,9 +358,10 @@ fn tcp_socket_state(ctx: &XdpContext, key: &ConnectionKey) -> u32 {
 /// verifier lets no instruction share.
 #[inline(never)]
 fn has_udp_socket(ctx: &XdpContext, key: &ConnectionKey) -> bool {
-    let (mut tuple, size) = sock_tuple(key);
-    // SAFETY: the tuple is initialised as far as `size` says.
-    let socket = unsafe { bpf_sk_lookup_udp(ctx.as_ptr(), &raw mut tuple, size, CURRENT_NETNS, 0) };
+    let (mut tuple, size) = SockTuple::new(key);
+    // SAFETY: the tuple is initialised, and longer than `size` says.
+    let socket =
+        unsafe { bpf_sk_lookup_udp(ctx.as_ptr(), tuple.as_mut_ptr(), size, CURRENT_NETNS, 0) };
     if socket.is_null() {
         return false;
     }
@@ -384,61 +385,79 @@ fn is_in_local_prefix(address: &Address) -> bool {
 /// What the kernel's routing table says of an arriving packet: a BPF_FIB_LKUP_RET_ code or an error.
 #[inline(never)]
 fn route(ctx: &XdpContext, key: &ConnectionKey) -> i64 {
-    // SAFETY: all-zero is a value of this C structure.
-    let mut params: bpf_fib_lookup = unsafe { core::mem::zeroed() };
-    if key.local_address.is_mapped() {
-        params.family = AF_INET;
-        params.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(key.remote_address.v4());
-        params.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(key.local_address.v4());
+    let is_v4 = key.local_address.is_mapped();
+    let [source_port, more_source_port] = key.remote_port.to_be_bytes();
+    let [port, more_port] = key.local_port.to_be_bytes();
+    let first = u64::from_ne_bytes([
+        if is_v4 { AF_INET } else { AF_INET6 },
+        key.protocol.ip_number(),
+        source_port,
+        more_source_port,
+        port,
+        more_port,
+        // No total length, that is, no check of the MTU.
+        0,
+        0,
+    ]);
+    // The index in the low half, and no type of service or flow label in the other.
+    let second = if cfg!(target_endian = "little") {
+        ctx.ingress_ifindex() as u64
     } else {
-        params.family = AF_INET6;
-        params.__bindgen_anon_3.ipv6_src = words(&key.remote_address);
-        params.__bindgen_anon_4.ipv6_dst = words(&key.local_address);
-    }
-    params.l4_protocol = key.protocol.ip_number();
-    params.sport = key.remote_port.to_be();
-    params.dport = key.local_port.to_be();
-    params.ifindex = ctx.ingress_ifindex() as u32;
+        (ctx.ingress_ifindex() as u64) << 32
+    };
+    let [[a, b], [c, d]] = if is_v4 {
+        [
+            [v4_word(&key.remote_address), 0],
+            [v4_word(&key.local_address), 0],
+        ]
+    } else {
+        [key.remote_address.words(), key.local_address.words()]
+    };
+    // `struct bpf_fib_lookup` in whole words: stores to the stack must be aligned, and the compiler
+    // joins those of neighbouring fields wherever they stand.
+    let mut params: [u64; size_of::<bpf_fib_lookup>() / 8] = [first, second, a, b, c, d, 0, 0];
     // SAFETY: the parameters are initialised and as long as the size says.
     unsafe {
         helpers::bpf_fib_lookup(
             ctx.as_ptr(),
-            &raw mut params,
+            params.as_mut_ptr().cast(),
             size_of::<bpf_fib_lookup>() as i32,
             0,
         )
     }
 }
 
-/// The tuple of an arriving packet, and how much of it is used.
+/// An IPv4 address in wire order as the first half of a word in memory.
 #[inline(always)]
-fn sock_tuple(key: &ConnectionKey) -> (bpf_sock_tuple, u32) {
-    // SAFETY: all-zero is a value of this C structure.
-    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
-    let size;
-    if key.local_address.is_mapped() {
-        // SAFETY: every variant of the union is a plain structure of integers.
-        let v4 = unsafe { &mut tuple.__bindgen_anon_1.ipv4 };
-        v4.saddr = u32::from_ne_bytes(key.remote_address.v4());
-        v4.daddr = u32::from_ne_bytes(key.local_address.v4());
-        v4.sport = key.remote_port.to_be();
-        v4.dport = key.local_port.to_be();
-        size = size_of_val(v4);
-    } else {
-        // SAFETY: as above.
-        let v6 = unsafe { &mut tuple.__bindgen_anon_1.ipv6 };
-        v6.saddr = words(&key.remote_address);
-        v6.daddr = words(&key.local_address);
-        v6.sport = key.remote_port.to_be();
-        v6.dport = key.local_port.to_be();
-        size = size_of_val(v6);
-    }
-    (tuple, size as u32)
+fn v4_word(address: &Address) -> u64 {
+    let [a, b, c, d] = address.v4();
+    u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0])
 }
 
-/// The address as four words in wire order.
-#[inline(always)]
-fn words(address: &Address) -> [u32; 4] {
-    // SAFETY: both are sixteen bytes that may have any value.
-    unsafe { core::mem::transmute(address.bytes) }
+/// The tuple of an arriving packet in wire order, as `struct bpf_sock_tuple` has it: the addresses
+/// and then the ports of whichever version of IP it is. In whole words, as in [`route`].
+struct SockTuple([u64; 5]);
+
+impl SockTuple {
+    /// The tuple, and how many bytes of it are used.
+    #[inline(always)]
+    fn new(key: &ConnectionKey) -> (Self, u32) {
+        let [a, b] = key.remote_port.to_be_bytes();
+        let [c, d] = key.local_port.to_be_bytes();
+        let ports = u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0]);
+        if key.local_address.is_mapped() {
+            let [a, b, c, d] = key.remote_address.v4();
+            let [e, f, g, h] = key.local_address.v4();
+            let addresses = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+            return (Self([addresses, ports, 0, 0, 0]), 12);
+        }
+        let [a, b] = key.remote_address.words();
+        let [c, d] = key.local_address.words();
+        (Self([a, b, c, d, ports]), 36)
+    }
+
+    #[inline(always)]
+    fn as_mut_ptr(&mut self) -> *mut bpf_sock_tuple {
+        self.0.as_mut_ptr().cast()
+    }
 }

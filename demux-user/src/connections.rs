@@ -235,7 +235,6 @@ mod tests {
             state: State::SynReceived,
             direction: Direction::In,
             flags: Connection::CONFIRMED,
-            reserved: [0; 3],
         }
     }
 

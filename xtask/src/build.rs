@@ -104,10 +104,15 @@ fn rustflags(toolchain: &setup::Toolchain) -> Vec<String> {
         // BTF names the fields of keys and values in map dumps, and is made from debug info.
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
+        // Memory is copied and cleared by plain stores. In the order that this would ask for, it
+        // is cleared by calls of a function that writes one byte at a time.
+        "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
         // Atomic compare-and-exchange; Linux 5.12.
         "-Ctarget-cpu=v3".to_owned(),
-        // Not +allows-misaligned-mem-access: it shortens the program, but the compiler then
-        // copies to the stack at odd offsets too, which no verifier accepts.
+        // Header fields are read in one load each. The compiler then joins stores to the stack
+        // wherever they stand, which the verifier only takes where everything there is aligned.
+        // Told to the linker, which makes the code; the compiler would warn that it is unstable.
+        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".to_owned(),
     ];
     // No directory of the machine that builds belongs into the object. The workspace becomes
     // `.` so that the linker, which runs there, still finds the source lines it puts into BTF.

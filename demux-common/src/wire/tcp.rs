@@ -9,7 +9,7 @@ use crate::{packet::Packet, reason::Reason, tcp::Flags};
 
 /// What the TCP header says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct Segment {
     /// Port of the sender.
     pub source_port: u16,
@@ -28,14 +28,18 @@ const FLAGS: usize = offset_of!(TcpHdr, _bitfield_1) + 1;
 /// Where the data offset stands.
 const DATA_OFFSET: usize = offset_of!(TcpHdr, _bitfield_1);
 
-/// Reads the TCP header of an IP packet.
+/// Reads the TCP header of an IP packet into `segment`.
 ///
 /// # Errors
 ///
 /// [`Reason::BadTcpHeader`] where the data offset is below five words or beyond the segment,
 /// [`Reason::Truncated`] where the header is not within reach.
 #[inline(always)]
-pub fn read<P: Packet + ?Sized>(packet: &P, payload: &Payload) -> Result<Segment, Reason> {
+pub fn read<P: Packet + ?Sized>(
+    packet: &P,
+    payload: &Payload,
+    segment: &mut Segment,
+) -> Result<(), Reason> {
     if payload.len < TcpHdr::LEN {
         return Err(Reason::BadTcpHeader);
     }
@@ -49,11 +53,10 @@ pub fn read<P: Packet + ?Sized>(packet: &P, payload: &Payload) -> Result<Segment
     }
     let flags = Flags(u32::from(bytes[FLAGS]));
     let data = (payload.len - header_len) as u32;
-    Ok(Segment {
-        source_port: u16::from_be_bytes(header.source),
-        destination_port: u16::from_be_bytes(header.dest),
-        flags,
-        sequence: u32::from_be_bytes(header.seq),
-        length: data + flags.sequence_space(),
-    })
+    segment.source_port = u16::from_be_bytes(header.source);
+    segment.destination_port = u16::from_be_bytes(header.dest);
+    segment.flags = flags;
+    segment.sequence = u32::from_be_bytes(header.seq);
+    segment.length = data + flags.sequence_space();
+    Ok(())
 }

@@ -40,8 +40,8 @@ impl Args {
 async fn print(logger: EbpfLogger<Lines>) -> Result<()> {
     let failed = |source| Error::io("wait for the log of the datapath", source);
     // SAFETY: the logger owns its descriptor and keeps it open for as long as it lives.
-    let mut logger = unsafe { AsyncFd::register(logger) }
-        .map_err(|error| failed(error.into_parts().1))?;
+    let mut logger =
+        unsafe { AsyncFd::register(logger) }.map_err(|error| failed(error.into_parts().1))?;
     loop {
         tokio::select! {
             ready = logger.readable_mut() => {

@@ -50,7 +50,6 @@ pub const EARLIER: Connection = Connection {
     state: State::Established,
     direction: Direction::In,
     flags: 0,
-    reserved: [0; 3],
 };
 
 pub const SECOND: u64 = 1_000_000_000;
