@@ -3,7 +3,7 @@
 use crate::{
     binding::{Binding, Target},
     config::{Config, Interface, MAX_INTERFACES, Policy, Track},
-    connection::{Connection, Direction, State, is_past},
+    connection::{Connection, ConnectionKey, Direction, State, is_past},
     matcher::{self, Endpoint},
     packet::Packet,
     parse::{Parsed, parse_into},
@@ -150,8 +150,11 @@ fn judge_configured<T: Tables + ?Sized>(
     if parsed.station != Station::new(interface.station) {
         return Decision::pass(Stage::Parse, Reason::OtherHost);
     }
+    // Before Linux 6.2 a key must lie on the stack of the function that looks it up.
+    let key = parsed.key;
     let context = Context {
         parsed,
+        key: &key,
         kind: match parsed.key.protocol {
             Protocol::Tcp => parsed.segment.flags.kind(),
             Protocol::Udp => None,
@@ -164,7 +167,7 @@ fn judge_configured<T: Tables + ?Sized>(
     };
 
     let mut known = None;
-    if let Some(row) = tables.find(&parsed.key) {
+    if let Some(row) = tables.find(&key) {
         let view = tables.view(row);
         if !is_past(
             config.timeouts.expiry(view.state, view.last_seen),
@@ -183,7 +186,7 @@ fn judge_configured<T: Tables + ?Sized>(
         if target != Target::Drop && (view.epoch == config.epoch || context.may_live_on(binding)) {
             return context.follow(row, &view, binding);
         }
-        tables.remove(&parsed.key);
+        tables.remove(&key);
     }
     context.judge_unknown(binding, target, untracked)
 }
@@ -191,6 +194,8 @@ fn judge_configured<T: Tables + ?Sized>(
 /// What the steps below need to know of the packet and its interface.
 struct Context<'a, T: ?Sized> {
     parsed: &'a Parsed,
+    /// The four-tuple of `parsed`.
+    key: &'a ConnectionKey,
     /// What a TCP segment asks for; `None` for UDP, and for flags that no sane sender sends.
     kind: Option<Kind>,
     slot: u32,
@@ -247,7 +252,7 @@ impl<T: Tables + ?Sized> Context<'_, T> {
             || matches!(self.interface.default, Policy::Pass)
             || self.interface.is_probation_over(self.now)
             || self.config.kernel_sockets == 0
-            || self.tables.kernel_socket(&self.parsed.key) != KernelSocket::None
+            || self.tables.kernel_socket(self.key) != KernelSocket::None
     }
 
     /// Applies a packet to the row of its connection.
@@ -290,7 +295,7 @@ impl<T: Tables + ?Sized> Context<'_, T> {
                     update.change = Change::Reopened;
                 }
                 Step::Ends => {
-                    self.tables.remove(&self.parsed.key);
+                    self.tables.remove(self.key);
                     return decision;
                 }
                 Step::Ignored => {}
@@ -332,7 +337,7 @@ impl<T: Tables + ?Sized> Context<'_, T> {
         } else if self.config.kernel_sockets == 0 {
             return self.drop_if_ours(true, Stage::Default, Reason::Unbound, 0);
         } else {
-            let socket = self.tables.kernel_socket(&self.parsed.key);
+            let socket = self.tables.kernel_socket(self.key);
             if socket == KernelSocket::None {
                 return self.drop_if_ours(true, Stage::Default, Reason::NoSocket, 0);
             }
@@ -353,7 +358,7 @@ impl<T: Tables + ?Sized> Context<'_, T> {
     /// addresses may have gone since they were entered.
     #[inline(always)]
     fn drop_if_ours(&self, is_local: bool, stage: Stage, reason: Reason, binding: u16) -> Decision {
-        if is_local && !self.tables.may_forward(&self.parsed.key) {
+        if is_local && !self.tables.may_forward(self.key) {
             Decision::drop(stage, reason).of_binding(binding)
         } else {
             Decision::pass(stage, Reason::NotLocal)
@@ -363,7 +368,7 @@ impl<T: Tables + ?Sized> Context<'_, T> {
     /// Whether the destination is one of this host's own addresses.
     #[inline(always)]
     fn is_local(&self) -> bool {
-        let address = &self.parsed.key.local_address;
+        let address = &self.key.local_address;
         address.is_v4_loopback(self.parsed.family)
             || self
                 .tables
@@ -416,7 +421,7 @@ impl<T: Tables + ?Sized> Context<'_, T> {
             direction: self.direction(),
             flags: if confirmed { Connection::CONFIRMED } else { 0 },
         };
-        if !self.tables.insert(&parsed.key, &connection) {
+        if !self.tables.insert(self.key, &connection) {
             self.tables
                 .count_untracked(self.slot, u64::from(parsed.frame_len));
         }

@@ -238,7 +238,7 @@ impl<const LIVE: bool> Tables for Maps<'_, LIVE> {
 
     #[inline(always)]
     fn may_forward(&self, key: &ConnectionKey) -> bool {
-        let answer = route(self.ctx, key);
+        let answer = route(self.ctx.as_ptr().cast(), key);
         // Both mean that the packet goes no further than this host; anything else may be a route.
         answer != i64::from(BPF_FIB_LKUP_RET_NOT_FWDED)
             && answer != i64::from(BPF_FIB_LKUP_RET_FWD_DISABLED)
@@ -384,7 +384,9 @@ fn is_in_local_prefix(address: &Address) -> bool {
 
 /// What the kernel's routing table says of an arriving packet: a BPF_FIB_LKUP_RET_ code or an error.
 #[inline(never)]
-fn route(ctx: &XdpContext, key: &ConnectionKey) -> i64 {
+fn route(ctx: *mut xdp_md, key: &ConnectionKey) -> i64 {
+    // SAFETY: the context is the program's own.
+    let ifindex = u64::from(unsafe { (*ctx).ingress_ifindex });
     let is_v4 = key.local_address.is_mapped();
     let [source_port, more_source_port] = key.remote_port.to_be_bytes();
     let [port, more_port] = key.local_port.to_be_bytes();
@@ -401,9 +403,9 @@ fn route(ctx: &XdpContext, key: &ConnectionKey) -> i64 {
     ]);
     // The index in the low half, and no type of service or flow label in the other.
     let second = if cfg!(target_endian = "little") {
-        ctx.ingress_ifindex() as u64
+        ifindex
     } else {
-        (ctx.ingress_ifindex() as u64) << 32
+        ifindex << 32
     };
     let [[a, b], [c, d]] = if is_v4 {
         [
@@ -419,7 +421,7 @@ fn route(ctx: &XdpContext, key: &ConnectionKey) -> i64 {
     // SAFETY: the parameters are initialised and as long as the size says.
     unsafe {
         helpers::bpf_fib_lookup(
-            ctx.as_ptr(),
+            ctx.cast(),
             params.as_mut_ptr().cast(),
             size_of::<bpf_fib_lookup>() as i32,
             0,
