@@ -205,7 +205,7 @@ impl Case {
             last_seen: now,
             epoch: super::world::EPOCH,
             binding: self.expected.binding,
-            ..super::world::EARLIER
+            ..super::world::earlier()
         };
         match self.row {
             RowAfter::Same => {}

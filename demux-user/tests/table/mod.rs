@@ -6,6 +6,7 @@
     reason = "every test program is compiled with all of it"
 )]
 
+pub mod bound;
 pub mod cases;
 pub mod check;
 pub mod damaged;
@@ -13,5 +14,6 @@ pub mod frames;
 pub mod model;
 pub mod oracle;
 pub mod random;
+pub mod row;
 pub mod sockets;
 pub mod world;

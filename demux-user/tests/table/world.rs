@@ -4,18 +4,18 @@ use std::net::IpAddr;
 
 use demux_common::{
     address::Address,
-    binding::{Binding, NAME_LEN, Target},
+    binding::Binding,
     config::{Config, Interface, Mode, Policy, Track},
-    connection::{Connection, ConnectionKey, Direction, State, Timeouts},
+    connection::{Connection, ConnectionKey, Timeouts},
     layout::LocalPrefix,
-    protocol::Protocol,
 };
-use demux_user::bindings::{
-    Pattern,
-    pattern::{from_ip, to_ip},
-};
+use demux_user::bindings::pattern::{from_ip, to_ip};
 
-use super::frames::{HOST_MAC, socket};
+use super::frames::HOST_MAC;
+pub use super::{
+    bound::Bound,
+    row::{Row, SECOND, earlier, key},
+};
 
 /// The addresses that the host has.
 pub const HOST: [&str; 6] = [
@@ -35,24 +35,6 @@ pub const CONNECTED: [&str; 2] = ["10.0.0.0/24", "2001:db8::/64"];
 
 /// The configuration epoch of every test.
 pub const EPOCH: u32 = 5;
-
-/// What a row made before the packet says.
-pub const EARLIER: Connection = Connection {
-    rx_packets: 7,
-    rx_bytes: 700,
-    tx_packets: 3,
-    tx_bytes: 300,
-    created: 0,
-    last_seen: 0,
-    remote_next: 0,
-    epoch: EPOCH,
-    binding: 0,
-    state: State::Established,
-    direction: Direction::In,
-    flags: 0,
-};
-
-pub const SECOND: u64 = 1_000_000_000;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct World {
@@ -85,38 +67,6 @@ pub enum Entry {
     /// Its home is taken by another interface.
     Displaced,
     Missing,
-}
-
-/// A binding of a world. Its index is its place in the list, from 1 on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Bound {
-    pub protocol: Protocol,
-    pub local: String,
-    pub v6_only: bool,
-    pub target: Target,
-    pub device: Device,
-    pub flags: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Device {
-    Any,
-    /// The one that packets arrive on.
-    This,
-    Another,
-}
-
-/// A row that is there before the packet.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    pub key: ConnectionKey,
-    pub state: State,
-    pub remote_next: u32,
-    /// How long ago its last packet came.
-    pub age: u64,
-    pub epoch: u32,
-    pub binding: u16,
-    pub confirmed: bool,
 }
 
 /// A world as the tables tell it, on an interface with an index, at a time.
@@ -259,159 +209,6 @@ impl World {
             locals: self.locals.iter().copied().map(from_ip).collect(),
             local_prefixes: self.local_prefix.iter().map(|text| prefix(text)).collect(),
         }
-    }
-}
-
-impl Bound {
-    pub fn new(protocol: Protocol, local: &str) -> Self {
-        Self {
-            protocol,
-            local: local.to_owned(),
-            v6_only: false,
-            target: Target::Stack,
-            device: Device::Any,
-            flags: 0,
-        }
-    }
-
-    pub fn tcp(local: &str) -> Self {
-        Self::new(Protocol::Tcp, local)
-    }
-
-    pub fn udp(local: &str) -> Self {
-        Self::new(Protocol::Udp, local)
-    }
-
-    pub fn drop(mut self) -> Self {
-        self.target = Target::Drop;
-        self
-    }
-
-    pub fn here(mut self) -> Self {
-        self.device = Device::This;
-        self
-    }
-
-    pub fn elsewhere(mut self) -> Self {
-        self.device = Device::Another;
-        self
-    }
-
-    pub fn v6_only(mut self) -> Self {
-        self.v6_only = true;
-        self
-    }
-
-    pub fn untracked(mut self) -> Self {
-        self.flags |= Binding::UNTRACKED;
-        self
-    }
-
-    fn stored(&self, index: u16, ifindex: u32) -> Binding {
-        let pattern = Pattern::parse(self.protocol, &self.local, self.v6_only)
-            .unwrap_or_else(|error| panic!("{error}"));
-        let (address, family, prefix_len, v6_only) = pattern.stored_address();
-        let mut name = [0; NAME_LEN];
-        let text = format!("b{index}");
-        name[..text.len()].copy_from_slice(text.as_bytes());
-        Binding {
-            address,
-            name,
-            created: 1,
-            ifindex: match self.device {
-                Device::Any => 0,
-                Device::This => ifindex,
-                Device::Another => ifindex + 1,
-            },
-            first_port: pattern.ports.first,
-            last_port: pattern.ports.last,
-            family,
-            protocol: self.protocol,
-            prefix_len,
-            target: self.target,
-            flags: self.flags | if v6_only { Binding::V6_ONLY } else { 0 },
-            reserved: 0,
-        }
-    }
-}
-
-impl Row {
-    /// A row of the present epoch whose last packet came a second ago.
-    pub fn new(
-        protocol: Protocol,
-        remote: &str,
-        local: &str,
-        state: State,
-        remote_next: u32,
-    ) -> Self {
-        Self {
-            key: key(protocol, remote, local),
-            state,
-            remote_next,
-            age: 1,
-            epoch: EPOCH,
-            binding: 0,
-            confirmed: false,
-        }
-    }
-
-    pub fn tcp(remote: &str, local: &str, state: State, remote_next: u32) -> Self {
-        Self::new(Protocol::Tcp, remote, local, state, remote_next)
-    }
-
-    pub fn udp(remote: &str, local: &str, state: State) -> Self {
-        Self::new(Protocol::Udp, remote, local, state, 0)
-    }
-
-    pub fn aged(mut self, seconds: u64) -> Self {
-        self.age = seconds;
-        self
-    }
-
-    pub fn of_binding(mut self, binding: u16) -> Self {
-        self.binding = binding;
-        self
-    }
-
-    /// From before the last change of the bindings.
-    pub fn outdated(mut self) -> Self {
-        self.epoch = EPOCH - 1;
-        self
-    }
-
-    pub fn confirmed(mut self) -> Self {
-        self.confirmed = true;
-        self
-    }
-
-    fn stored(&self, now: u64) -> Connection {
-        // The clock may have started later than the row claims to be from; it wraps.
-        let last_seen = now.wrapping_sub(self.age * SECOND);
-        Connection {
-            created: last_seen.wrapping_sub(5 * SECOND),
-            last_seen,
-            remote_next: self.remote_next,
-            epoch: self.epoch,
-            binding: self.binding,
-            state: self.state,
-            flags: if self.confirmed {
-                Connection::CONFIRMED
-            } else {
-                0
-            },
-            ..EARLIER
-        }
-    }
-}
-
-pub fn key(protocol: Protocol, remote: &str, local: &str) -> ConnectionKey {
-    let (remote, local) = (socket(remote), socket(local));
-    ConnectionKey {
-        local_address: from_ip(local.ip()),
-        remote_address: from_ip(remote.ip()),
-        local_port: local.port(),
-        remote_port: remote.port(),
-        protocol,
     }
 }
 

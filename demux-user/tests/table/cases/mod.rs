@@ -1,13 +1,16 @@
 //! The case table: one packet in one world each, with everything that is expected of it.
 
 mod ethernet;
+mod expiry;
 mod ipv4;
 mod ipv6;
 mod precedence;
 mod rows;
+mod rows_and_bindings;
 mod sockets;
 mod tcp;
 mod udp;
+mod wildcards;
 mod worlds;
 
 use demux_common::{
@@ -30,9 +33,12 @@ pub fn all() -> Vec<Case> {
         tcp::cases(),
         udp::cases(),
         precedence::cases(),
+        wildcards::cases(),
         worlds::cases(),
         sockets::cases(),
         rows::cases(),
+        rows_and_bindings::cases(),
+        expiry::cases(),
     ]
     .concat();
     let mut names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
