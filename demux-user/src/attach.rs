@@ -1,11 +1,6 @@
 //! Every call of aya that attaches, detaches or opens a link: they change from one aya to the next.
 
-use std::{
-    fs, io,
-    os::fd::AsFd as _,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::{fs, io, os::fd::AsFd as _, path::Path, str::FromStr};
 
 use aya::programs::{
     ProgramError, Xdp, XdpMode,
@@ -264,10 +259,4 @@ pub(crate) fn busy(interface: &Interface) -> Error {
             Attachment::Offload => "offload",
         }),
     }
-}
-
-/// Where a link of an interface is pinned, and the links that are.
-#[must_use]
-pub fn link_path(instance: &crate::state::Paths, ifindex: u32) -> PathBuf {
-    instance.xdp_link(ifindex)
 }

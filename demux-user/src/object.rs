@@ -69,15 +69,6 @@ pub fn bytes() -> Result<&'static [u8]> {
 ///
 /// What the kernel refuses.
 pub fn create(paths: &Paths, capacities: Capacities) -> Result<Ebpf> {
-    load(paths, capacities)
-}
-
-/// Prepares the programs on the maps that are pinned below `paths`.
-///
-/// # Errors
-///
-/// What the kernel refuses.
-fn load(paths: &Paths, capacities: Capacities) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     for (name, entries) in capacities.entries() {
         loader.map_max_entries(name, entries);
