@@ -208,7 +208,7 @@ pub fn damage(random: &mut Random, frame: &mut Vec<u8>) {
             0 => {
                 frame[place] = random.pick(&[
                     0, 1, 4, 6, 17, 43, 44, 50, 51, 59, 60, 135, 0x81, 0x88, 0xff,
-                ])
+                ]);
             }
             1 => frame[place] = random.next() as u8,
             2 => frame[place] ^= 1 << random.below(8),
@@ -219,7 +219,7 @@ pub fn damage(random: &mut Random, frame: &mut Vec<u8>) {
             }
             5 => frame.truncate(place.max(14)),
             6 if frame.len() < 3000 => {
-                frame.resize(frame.len() + random.below(64), random.next() as u8)
+                frame.resize(frame.len() + random.below(64), random.next() as u8);
             }
             _ if frame.len() < 3000 => {
                 // A header once more, or bytes of one.

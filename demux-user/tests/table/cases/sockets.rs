@@ -149,10 +149,7 @@ impl Table {
             Case::pass(
                 self.named("a SYN to a strange address is not asked about"),
                 dropping(),
-                tcp(
-                    remote,
-                    &["10.0.0.99:22", "[2001:db8::99]:2222"][self.family].to_owned(),
-                ),
+                tcp(remote, ["10.0.0.99:22", "[2001:db8::99]:2222"][self.family]),
                 Stage::Default,
                 Reason::NotLocal,
             ),
