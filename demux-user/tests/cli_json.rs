@@ -2,12 +2,12 @@
 
 mod common;
 
-use std::{collections::BTreeSet, net::TcpStream, net::UdpSocket, process::Stdio};
+use std::{collections::BTreeSet, process::Stdio};
 
 use common::{
-    demux::Demux,
-    pair::{Family, HOST, Pair},
-    sockets::{ask, connect, listen, talk, udp},
+    demux::{bare, finish},
+    pair::HOST,
+    scene::Scene,
 };
 use demux_common::layout::map;
 use serde_json::{Deserializer, Value};
@@ -64,46 +64,6 @@ const CONNECTION: &[&str] = &[
     "expires_ms",
 ];
 const EXPLANATION: &[&str] = &["verdict", "reason", "stage", "binding", "target"];
-
-/// A host with bindings, and with connections of every kind.
-struct Scene {
-    pair: Pair,
-    _streams: Vec<(TcpStream, TcpStream)>,
-    _sockets: Vec<UdpSocket>,
-}
-
-impl Scene {
-    fn new() -> Self {
-        Self {
-            pair: Pair::new(),
-            _streams: Vec::new(),
-            _sockets: Vec::new(),
-        }
-    }
-
-    fn load(&mut self) -> Demux<'_> {
-        let demux = Demux::new(&self.pair.host);
-        demux.ok(&format!("load {HOST} --default drop --max-connections 256"));
-        demux.ok("bind tcp 10.0.0.2:80 --name web");
-        demux.ok(&format!("bind udp :5000-5999 --to drop --dev {HOST}"));
-        let Pair { host, peer } = &self.pair;
-        for (from, to, at) in [
-            (peer, host, Family::V4.at_host(80)),
-            (peer, host, Family::V6.at_host(22)),
-            (host, peer, Family::V4.at_peer(443)),
-        ] {
-            let listener = listen(to, at);
-            let mut ends = connect(from, &listener, at);
-            talk(&mut ends.0, &mut ends.1);
-            self._streams.push(ends);
-        }
-        let server = udp(host, Family::V6.at_host(53));
-        let client = udp(peer, Family::V6.at_peer(40_053));
-        ask(&client, &server, Family::V6.at_host(53));
-        self._sockets.extend([server, client]);
-        demux
-    }
-}
 
 #[track_caller]
 fn assert_keys(value: &Value, keys: &[&str]) {
@@ -430,7 +390,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 fn completions_and_manual_pages_are_written() {
     for shell in ["bash", "zsh", "fish"] {
         let line = format!("completions {shell}");
-        let run = common::demux::finish(&mut common::demux::bare(&line), &line);
+        let run = finish(&mut bare(&line), &line);
         assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{run}");
         for word in ["connections", "bind", "netns"] {
             assert!(run.stdout.contains(word), "{word} is missing for {shell}");
@@ -438,7 +398,7 @@ fn completions_and_manual_pages_are_written() {
     }
     let directory = tempfile::tempdir().unwrap();
     let line = format!("man {}", directory.path().display());
-    let run = common::demux::finish(&mut common::demux::bare(&line), &line);
+    let run = finish(&mut bare(&line), &line);
     assert_eq!(run.status, 0, "{run}");
     for page in ["demux.1", "demux-load.1", "demux-connections.1"] {
         let text = std::fs::read_to_string(directory.path().join(page)).unwrap();

@@ -1,4 +1,4 @@
-//! Loading: what is said about it, what it refuses, and interfaces that change underneath it.
+//! Loading: what is said about it, and what it refuses.
 
 mod common;
 
@@ -6,24 +6,12 @@ use common::{
     demux::Demux,
     netns::{Netns, Queues},
     nftables::{Hook, add_nat_chain},
-    pair::{FAMILIES, Family, HOST, Pair},
     sockets::{connect, connect_result, listen, start_connecting, talk},
     wait::wait_for,
 };
 use demux_user::interface::XdpMode;
 use netlink_packet_route::link::MacVlanMode;
 use rtnetlink::{LinkBridge, LinkMacVlan};
-use serde_json::Value;
-
-/// The entry of an interface in `status`.
-fn interface(demux: &Demux<'_>, name: &str) -> Option<Value> {
-    let status = demux.item("status");
-    let interfaces = status["interfaces"].as_array().unwrap();
-    interfaces
-        .iter()
-        .find(|entry| entry["name"] == name)
-        .cloned()
-}
 
 fn with_veth() -> Netns {
     let netns = Netns::new();
@@ -43,10 +31,7 @@ fn loading_says_how_it_attached_and_the_tables_have_their_usual_size() {
     let xdp = netns.interface("v0").xdp.unwrap();
     assert_eq!(xdp.mode, XdpMode::Native);
     assert_eq!(xdp.program_name().as_deref(), Some("demux_xdp"));
-    assert_eq!(
-        interface(&demux, "v0").unwrap()["program_id"],
-        xdp.program_id
-    );
+    assert_eq!(demux.interface("v0").unwrap()["program_id"], xdp.program_id);
     let quiet = demux.ok("-q load v1");
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
 }
@@ -130,9 +115,9 @@ fn several_interfaces_share_one_instance() {
     assert!(run.stderr.contains("v0: loaded already"), "{run}");
     assert!(run.stderr.contains("w1: attached"), "{run}");
     for name in ["v0", "w0", "w1"] {
-        assert_eq!(interface(&demux, name).unwrap()["attached"], true);
+        assert_eq!(demux.interface(name).unwrap()["attached"], true);
     }
-    assert_eq!(interface(&demux, "v1"), None);
+    assert_eq!(demux.interface("v1"), None);
     demux.directory();
 
     demux.ok("unload w0 w1");
@@ -181,7 +166,7 @@ fn a_driver_that_cannot_is_replaced_loudly() {
         assert!(run.stderr.contains(word), "{word} is missing: {run}");
     }
     assert_eq!(netns.interface("v0").xdp.unwrap().mode, XdpMode::Generic);
-    assert_eq!(interface(&demux, "v0").unwrap()["mode"], "generic");
+    assert_eq!(demux.interface("v0").unwrap()["mode"], "generic");
     demux.ok("unload --all");
     let row = demux.item("load v0 --max-connections 64");
     assert_eq!(row["mode"], "generic");
@@ -253,7 +238,7 @@ fn a_default_of_drop_is_refused_where_packets_may_have_no_socket() {
     demux.ok("load w1");
     demux.ok("load v0 --default drop --force");
     demux.ok("set default=drop --force");
-    assert_eq!(interface(&demux, "w0").unwrap()["default"], "drop");
+    assert_eq!(demux.interface("w0").unwrap()["default"], "drop");
 }
 
 #[test]
@@ -346,84 +331,4 @@ fn a_check_foretells_the_conflict_of_options() {
     assert_eq!(demux.snapshot(), before);
     let run = demux.run("load v0 --check --mode native --default pass");
     assert_eq!(run.status, 0, "{run}");
-}
-
-#[test]
-fn an_interface_that_was_renamed_is_shown_under_its_new_name() {
-    let netns = with_veth();
-    let demux = Demux::new(&netns);
-    demux.ok("load v0 --default drop --max-connections 64");
-    demux.ok("bind tcp :80 --dev v0 --name web");
-    netns.set_down("v0");
-    netns.rename("v0", "uplink");
-    netns.set_up("uplink");
-    assert_eq!(interface(&demux, "v0"), None);
-    assert_eq!(interface(&demux, "uplink").unwrap()["attached"], true);
-    assert_eq!(demux.item("bindings")["dev"], "uplink");
-    let settings = demux.items("settings");
-    let default = settings.iter().find(|row| row["key"] == "default@uplink");
-    assert_eq!(default.unwrap()["value"], "drop");
-    demux.refused("unload v0", 3, "unknown_interface");
-    demux.ok("set default@uplink=pass");
-    demux.ok("unload uplink");
-    assert_eq!(netns.interface("uplink").xdp, None);
-}
-
-#[test]
-fn an_interface_that_is_deleted_leaves_an_instance_that_works() {
-    let netns = with_veth();
-    netns.veth("w0", &netns, "w1");
-    let demux = Demux::new(&netns);
-    demux.ok("load v0 w0 --max-connections 64");
-    let index = netns.index("v0");
-    netns.delete_link("v0");
-    let gone = interface(&demux, &format!("#{index}")).unwrap();
-    assert_eq!(gone["attached"], false, "{gone}");
-    let run = demux.ok("status");
-    assert!(run.stdout.contains("is gone"), "{run}");
-    for line in [
-        "counters",
-        "settings",
-        "bindings",
-        "bind tcp :80",
-        "set default=pass",
-    ] {
-        demux.ok(line);
-    }
-    netns.veth("v0", &netns, "v1");
-    demux.ok("load v0");
-    let status = demux.item("status");
-    let entries = status["interfaces"].as_array().unwrap();
-    assert!(
-        entries.iter().all(|entry| entry["attached"] == true),
-        "{status}"
-    );
-    assert_eq!(entries.len(), 2, "{status}");
-}
-
-#[test]
-fn an_interface_that_was_moved_away_is_not_attached_and_can_come_back() {
-    let pair = Pair::new();
-    let elsewhere = Netns::new();
-    let demux = Demux::new(&pair.host);
-    demux.ok(&format!("load {HOST} --default drop --max-connections 64"));
-    let index = pair.host.index(HOST);
-    pair.host.move_to(HOST, &elsewhere);
-    let gone = interface(&demux, &format!("#{index}")).unwrap();
-    assert_eq!(gone["attached"], false, "{gone}");
-    demux.ok("bind tcp :80");
-
-    elsewhere.move_to(HOST, &pair.host);
-    pair.host.set_up(HOST);
-    for (family, bits) in FAMILIES.into_iter().zip([24, 64]) {
-        pair.host
-            .add_address(HOST, &format!("{}/{bits}", family.host()));
-    }
-    demux.ok(&format!("load {HOST} --default drop"));
-    assert_eq!(interface(&demux, HOST).unwrap()["attached"], true);
-    let listener = listen(&pair.host, Family::V4.any(22));
-    let (mut client, mut server) = connect(&pair.peer, &listener, Family::V4.at_host(22));
-    talk(&mut client, &mut server);
-    demux.ok("unload --all");
-    assert_eq!(pair.host.interface(HOST).xdp, None);
 }

@@ -116,6 +116,17 @@ impl<'n> Demux<'n> {
         items.remove(0)
     }
 
+    /// The entry of an interface in `status`.
+    #[track_caller]
+    pub fn interface(&self, name: &str) -> Option<Value> {
+        let status = self.item("status");
+        let interfaces = status["interfaces"].as_array().expect("an array");
+        interfaces
+            .iter()
+            .find(|entry| entry["name"] == name)
+            .cloned()
+    }
+
     /// How many packets were counted, on all interfaces, under a verdict and a reason.
     #[track_caller]
     pub fn count(&self, verdict: &str, reason: &str) -> u64 {

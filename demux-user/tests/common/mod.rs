@@ -16,6 +16,7 @@ pub mod netns;
 pub mod nftables;
 pub mod pair;
 pub mod privileges;
+pub mod scene;
 pub mod snapshot;
 pub mod sockets;
 pub mod user;
