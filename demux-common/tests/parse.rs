@@ -10,6 +10,8 @@ use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
 use proptest::{collection::vec, prelude::*};
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
     #[test]
     fn what_etherparse_writes_over_ipv4_is_read_back(
         from: [u8; 4],

@@ -142,7 +142,7 @@ impl<'a> Live<'a> {
         publish(&self.tables, compiled).unwrap();
         if let Some(world) = &mut self.world {
             // Not what any world says.
-            world.bindings = vec![Bound::tcp(""); 1];
+            world.bindings = vec![Bound::tcp("")];
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use demux_common::{connection::ConnectionKey, protocol::Protocol, tables::KernelSocket};
-use demux_user::bindings::pattern::{from_ip, to_ip};
+use demux_user::bindings::pattern::to_ip;
 
 use super::frames::socket;
 
@@ -173,16 +173,5 @@ pub fn kernel_socket(key: &ConnectionKey) -> KernelSocket {
         (Some(_), Tcp) => KernelSocket::Connected,
         (None, _) if of_protocol().any(|other| other.listens_at(local)) => KernelSocket::Listener,
         (None, _) => KernelSocket::None,
-    }
-}
-
-/// The key of the row of a connection.
-pub fn key_of(socket: &Socket) -> ConnectionKey {
-    ConnectionKey {
-        local_address: from_ip(socket.local().ip()),
-        remote_address: from_ip(socket.remote().ip()),
-        local_port: socket.local().port(),
-        remote_port: socket.remote().port(),
-        protocol: socket.protocol,
     }
 }

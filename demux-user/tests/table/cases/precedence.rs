@@ -63,7 +63,7 @@ impl Table {
         } = ADDRESSES[self.family];
         let bound =
             |address: &str, ports: &str| Bound::new(self.protocol, &format!("{address}:{ports}"));
-        let mut contests = vec![
+        let of_addresses = [
             (
                 "an address before a prefix",
                 bound(exact, "80"),
@@ -125,6 +125,10 @@ impl Table {
                 bound(any, "80").here(),
             ),
         ];
+        let mut contests: Vec<(String, Bound, Bound)> = of_addresses
+            .into_iter()
+            .map(|(name, winner, loser)| (name.to_owned(), winner, loser))
+            .collect();
         for (where_, address) in [
             ("an address", exact),
             ("a prefix", long),
@@ -182,8 +186,7 @@ impl Table {
                     bound(address, "*").elsewhere(),
                 ),
             ] {
-                let name = Box::leak(format!("{what} at {where_}").into_boxed_str());
-                contests.push((name, winner, loser));
+                contests.push((format!("{what} at {where_}"), winner, loser));
             }
         }
         contests
@@ -192,9 +195,9 @@ impl Table {
             .map(|(number, (name, winner, loser))| {
                 // Who wins does not depend on who came first.
                 if number % 2 == 0 {
-                    self.decided(name, [winner.drop(), loser.untracked()], 1)
+                    self.decided(&name, [winner.drop(), loser.untracked()], 1)
                 } else {
-                    self.decided(name, [loser.untracked(), winner.drop()], 2)
+                    self.decided(&name, [loser.untracked(), winner.drop()], 2)
                 }
             })
             .collect()
