@@ -5,7 +5,8 @@ mod common;
 use std::{
     collections::BTreeSet,
     io::Read as _,
-    process::Stdio,
+    path::PathBuf,
+    process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -35,9 +36,21 @@ fn a_load_that_is_killed_leaves_nothing_or_everything() {
         let mut command = demux.command("load v0 --max-connections 64 --default drop");
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = netns.enter(|| command.spawn().unwrap());
-        // Spread over the whole of it, and a little beyond.
-        let moment = duration * number / (KILLS - 4);
-        thread::sleep(moment);
+        // Spread over the whole of it and a little beyond, and at the two moments that matter most.
+        let moment = match number % 3 {
+            0 => {
+                thread::sleep(duration * number / (KILLS - 4));
+                "at some time"
+            }
+            1 => {
+                wait_with(&mut child, || !pins(&demux, "links").is_empty());
+                "when it had attached"
+            }
+            _ => {
+                wait_with(&mut child, || is_published(&demux));
+                "when it was published"
+            }
+        };
         let _ = child.kill();
         let mut told = String::new();
         child
@@ -52,8 +65,9 @@ fn a_load_that_is_killed_leaves_nothing_or_everything() {
         if run.status == 0 {
             whole += 1;
             let status = run.json()["items"][0].clone();
-            assert_eq!(status["interfaces"][0]["attached"], true, "{status}");
-            assert_eq!(status["interfaces"][0]["default"], "drop", "{status}");
+            let interface = &status["interfaces"][0];
+            assert_eq!(interface["attached"], true, "killed {moment}: {status}");
+            assert_eq!(interface["default"], "drop", "killed {moment}: {status}");
             assert_eq!(demux.items("maps").len(), map::ALL.len());
             demux.ok("load v0");
         } else {
@@ -64,7 +78,7 @@ fn a_load_that_is_killed_leaves_nothing_or_everything() {
             if number % 2 == 0 {
                 demux.ok("clean");
                 assert!(Snapshot::instances(demux.bpffs()).is_empty());
-                assert_eq!(netns.interface("v0").xdp, None, "after {moment:?}");
+                assert_eq!(netns.interface("v0").xdp, None, "killed {moment}");
             }
             demux.ok("load v0 --max-connections 64 --default drop");
         }
@@ -73,6 +87,29 @@ fn a_load_that_is_killed_leaves_nothing_or_everything() {
     }
     assert_eq!(whole + nothing, KILLS);
     assert!(nothing > 0, "no load was killed before it was done");
+}
+
+/// Waits until something holds or the command has ended, without a pause that could miss the moment.
+fn wait_with(child: &mut Child, condition: impl Fn() -> bool) {
+    while !condition() && child.try_wait().unwrap().is_none() {}
+}
+
+/// The pins in a directory of every instance, finished or not.
+fn pins(demux: &Demux<'_>, directory: &str) -> Vec<PathBuf> {
+    Snapshot::instances(demux.bpffs())
+        .iter()
+        .filter_map(|instance| instance.join(directory).read_dir().ok())
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect()
+}
+
+fn is_published(demux: &Demux<'_>) -> bool {
+    let is_number = |path: &PathBuf| {
+        let name = path.file_name().unwrap().as_encoded_bytes();
+        name.iter().all(u8::is_ascii_digit)
+    };
+    Snapshot::instances(demux.bpffs()).iter().any(is_number)
 }
 
 #[test]

@@ -78,7 +78,9 @@ impl Snapshot {
         let Ok(entries) = fs::read_dir(bpffs.join("demux")) else {
             return Vec::new();
         };
-        entries.map(|entry| entry.unwrap().path()).collect()
+        entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect()
     }
 }
 
