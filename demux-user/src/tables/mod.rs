@@ -1,0 +1,186 @@
+//! The maps of an instance, typed: the only place that knows which map holds what.
+
+mod bindings;
+mod connections;
+mod entries;
+mod locals;
+mod settings;
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::PathBuf,
+};
+
+pub use crate::clock::now;
+use crate::{
+    Error, Result, bpf, netns,
+    state::{Instance, Paths},
+};
+use demux_common::{
+    address::Address,
+    binding::{AddressKey, Binding, PortProfile, PortSlot, PrefixKey, PrefixMatch},
+    config::{Config, Interface},
+    connection::{Connection, ConnectionKey},
+    counters::InterfaceCounters,
+    layout::{LAYOUT_VERSION, LocalPrefix, Meta, map},
+    reason::Count,
+};
+
+/// What the maps are opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading; a member of the group demux needs no capability for it.
+    ReadOnly,
+    /// Writing too.
+    ReadWrite,
+}
+
+/// The maps of an instance.
+#[derive(Debug)]
+pub struct Tables {
+    directory: PathBuf,
+    maps: BTreeMap<&'static str, OwnedFd>,
+}
+
+impl Tables {
+    /// Opens the maps of an instance, and makes sure that they are of this layout and of the
+    /// present network namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LayoutMismatch`], [`Error::StaleState`], [`Error::Io`] without permission.
+    pub fn open(instance: &Instance, access: Access) -> Result<Self> {
+        let tables = Self::open_unchecked(instance.paths(), access)?;
+        tables.check_meta(instance.id())?;
+        Ok(tables)
+    }
+
+    /// Opens the maps below `paths` without looking at whose they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LayoutMismatch`] where a map is missing or of another shape.
+    pub fn open_unchecked(paths: &Paths, access: Access) -> Result<Self> {
+        let mut maps = BTreeMap::new();
+        for &name in map::ALL {
+            let path = paths.map(name);
+            let fd = bpf::object_get(&path, access == Access::ReadOnly).map_err(|source| {
+                if source.kind() == std::io::ErrorKind::NotFound {
+                    Error::LayoutMismatch {
+                        path: paths.directory().to_path_buf(),
+                        found: format!("without a map {name}"),
+                        expected: LAYOUT_VERSION.to_string(),
+                    }
+                } else {
+                    Error::io(format!("open {}", path.display()), source)
+                }
+            })?;
+            maps.insert(name, fd);
+        }
+        let tables = Self {
+            directory: paths.directory().to_path_buf(),
+            maps,
+        };
+        tables.check_shapes()?;
+        Ok(tables)
+    }
+
+    /// The descriptor of a map.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MapNotFound`].
+    pub fn map_fd(&self, name: &str) -> Result<BorrowedFd<'_>> {
+        self.maps
+            .get(name)
+            .map(OwnedFd::as_fd)
+            .ok_or_else(|| Error::MapNotFound(name.to_owned()))
+    }
+
+    fn check_shapes(&self) -> Result<()> {
+        for &(name, key_size, value_size) in SHAPES {
+            let info = self.info(name)?;
+            if (info.key_size as usize, info.value_size as usize) != (key_size, value_size) {
+                return Err(Error::LayoutMismatch {
+                    path: self.directory.clone(),
+                    found: format!(
+                        "with {} and {} bytes per key and value of {name}",
+                        info.key_size, info.value_size
+                    ),
+                    expected: LAYOUT_VERSION.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_meta(&self, cookie: u64) -> Result<()> {
+        let meta = self.meta()?;
+        if meta.layout_version != LAYOUT_VERSION {
+            return Err(Error::LayoutMismatch {
+                path: self.directory.clone(),
+                found: meta.layout_version.to_string(),
+                expected: LAYOUT_VERSION.to_string(),
+            });
+        }
+        let stale = |reason: &str| Error::StaleState {
+            path: self.directory.clone(),
+            reason: reason.to_owned(),
+        };
+        if meta.netns_cookie != cookie {
+            return Err(stale("it belongs to another network namespace"));
+        }
+        if meta.boot_id != netns::boot_id()? {
+            return Err(stale("it is from before the last boot"));
+        }
+        Ok(())
+    }
+
+    /// What the kernel knows of a map.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel does not say.
+    pub fn info(&self, name: &str) -> Result<bpf::MapInfo> {
+        bpf::map_info(self.map_fd(name)?)
+            .map_err(|source| Error::io(format!("describe the map {name}"), source))
+    }
+
+    /// The memory of all maps, in bytes, as the kernel accounts it.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel does not say.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        map::ALL
+            .iter()
+            .map(|name| Ok(self.info(name)?.memlock))
+            .sum()
+    }
+}
+
+/// The sizes of keys and values: what the datapath of this layout has.
+const SHAPES: &[(&str, usize, usize)] = &[
+    (map::META, 4, size_of::<Meta>()),
+    (map::CONFIG, 4, size_of::<Config>()),
+    (map::INTERFACES, 4, size_of::<Interface>()),
+    (map::COUNTERS, 4, size_of::<InterfaceCounters>()),
+    (map::BINDINGS, 4, size_of::<Binding>()),
+    (map::BINDING_COUNTS, 4, size_of::<Count>()),
+    (map::PORTS, 4, size_of::<PortSlot>()),
+    (map::PORT_PROFILES, 4, size_of::<PortProfile>()),
+    (map::ADDRESSES, size_of::<AddressKey>(), 4),
+    (
+        map::PREFIXES,
+        size_of::<PrefixKey>(),
+        size_of::<PrefixMatch>(),
+    ),
+    (
+        map::CONNECTIONS,
+        size_of::<ConnectionKey>(),
+        size_of::<Connection>(),
+    ),
+    (map::LOCALS, size_of::<Address>(), 4),
+    (map::LOCAL_PREFIXES, size_of::<LocalPrefix>(), 4),
+];
