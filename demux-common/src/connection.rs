@@ -109,6 +109,7 @@ states! {
     9 Unreplied unreplied "UNREPLIED" 30 "UDP: one side has sent."
     10 Replied replied "REPLIED" 30 "UDP: both sides have sent."
     11 Assured assured "ASSURED" 120 "UDP: the remote has sent again after an answer."
+    12 Listen listen "LISTEN" 60 "A SYN came in, and this host has not answered it."
 }
 
 /// Which side opened the connection.

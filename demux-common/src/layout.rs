@@ -54,11 +54,13 @@ pub mod map {
 pub mod program {
     /// The ingress program.
     pub const INGRESS: &str = "demux_xdp";
+    /// The egress program.
+    pub const EGRESS: &str = "demux_egress";
     /// The twin of the ingress program for `explain`.
     pub const EXPLAIN: &str = "demux_explain";
 
     /// All of them.
-    pub const ALL: &[&str] = &[INGRESS, EXPLAIN];
+    pub const ALL: &[&str] = &[INGRESS, EGRESS, EXPLAIN];
 }
 
 /// How many entries the tables have where `load` is told nothing else.

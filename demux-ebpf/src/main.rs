@@ -21,8 +21,11 @@ mod tables;
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
-        EbpfContext as _, bindings::xdp_action, helpers::bpf_xdp_adjust_head, macros::xdp,
-        programs::XdpContext,
+        EbpfContext as _,
+        bindings::{TC_ACT_UNSPEC, xdp_action},
+        helpers::bpf_xdp_adjust_head,
+        macros::{classifier, xdp},
+        programs::{TcContext, XdpContext},
     };
     use demux_common::{decide::decide, explanation::Explanation, reason::Verdict};
 
@@ -40,6 +43,13 @@ mod programs {
         }
         // Nothing is refused or redirected yet; a verdict from the future passes.
         xdp_action::XDP_PASS
+    }
+
+    /// Sees every frame that leaves, and never drops one.
+    #[classifier]
+    pub(crate) fn demux_egress(_ctx: TcContext) -> i32 {
+        // The next program on the hook decides; with none left the frame goes out.
+        TC_ACT_UNSPEC
     }
 
     /// Says what [`demux_xdp`] would do with a frame, and changes nothing.
