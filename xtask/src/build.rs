@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result};
 
 use crate::{process, setup, workspace};
 
+/// The binary of demux-ebpf that is demux; another is there for the benchmark.
+const PROGRAMS: &str = "demux-ebpf";
+
 /// Build the BPF programs and the demux binary that embeds them
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -41,7 +44,8 @@ fn logging_demux() -> Result<PathBuf> {
     let target = workspace::target().join("log");
     let mut bpf = cargo_bpf(&setup::toolchain()?);
     process::run(
-        bpf.args(FEATURE)
+        bpf.args(["--bin", PROGRAMS])
+            .args(FEATURE)
             .arg("--target-dir")
             .arg(target.join("bpf")),
     )?;
@@ -61,10 +65,23 @@ fn logging_demux() -> Result<PathBuf> {
 
 /// Builds the BPF programs as `target/bpf/demux.o`, where the build of demux-user looks.
 pub(crate) fn object() -> Result<PathBuf> {
-    let toolchain = setup::toolchain()?;
-    process::run(cargo_bpf(&toolchain).arg("--target-dir").arg(bpf_target()))?;
-    let built = workspace::target().join("bpf/bpfel-unknown-none/release/demux-ebpf");
-    let object = workspace::target().join("bpf/demux.o");
+    built_object(PROGRAMS, "demux.o")
+}
+
+/// Builds what the benchmark measures demux against as `target/bpf/reference.o`.
+pub(crate) fn reference_object() -> Result<PathBuf> {
+    built_object("reference", "reference.o")
+}
+
+fn built_object(binary: &str, name: &str) -> Result<PathBuf> {
+    let mut cargo = cargo_bpf(&setup::toolchain()?);
+    process::run(
+        cargo
+            .args(["--bin", binary, "--target-dir"])
+            .arg(bpf_target()),
+    )?;
+    let built = bpf_target().join("bpfel-unknown-none/release").join(binary);
+    let object = bpf_target().join(name);
     copy_if_changed(&built, &object)?;
     Ok(object)
 }

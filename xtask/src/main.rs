@@ -4,6 +4,7 @@
 //! business of the `demux` command and not repeated here.
 
 mod apt;
+mod bench;
 mod build;
 mod demo;
 mod elevate;
@@ -38,6 +39,7 @@ enum Command {
     Load(load::Args),
     Run(run::Args),
     Demo(demo::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Load(args) => load::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

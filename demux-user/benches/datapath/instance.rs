@@ -1,0 +1,93 @@
+//! A real instance of demux on the host of an arena.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use demux_common::{
+    binding::Target,
+    config::Policy,
+    layout::program,
+    protocol::Protocol,
+    reason::{Reason, Verdict},
+};
+use demux_user::{
+    bindings::{BindRequest, Pattern, bind},
+    bpf,
+    load::{LoadOptions, load},
+    netns::NetworkNamespace,
+    state::{Instance, Lock},
+    tables::{Access, Tables},
+};
+
+use crate::common::{bpffs::TemporaryBpfFs, pair::HOST};
+
+/// demux, attached to the cable of an arena in the driver, with a default of drop.
+pub(crate) struct Demux {
+    tables: Tables,
+    program: OwnedFd,
+    _bpffs: TemporaryBpfFs,
+}
+
+impl Demux {
+    /// Loads demux and binds these patterns, such as `*:80`. The present namespace is the host's.
+    pub(crate) fn load(max_connections: Option<u32>, patterns: &[(Protocol, &str)]) -> Self {
+        let bpffs = TemporaryBpfFs::new();
+        let options = LoadOptions {
+            default: Some(Policy::Drop),
+            max_connections,
+            force: true,
+            ..LoadOptions::default()
+        };
+        load(bpffs.bpffs(), &[HOST.to_owned()], &options).expect("demux loads");
+        for &(protocol, text) in patterns {
+            let request = BindRequest {
+                pattern: Pattern::parse(protocol, text, false).expect("a pattern"),
+                target: Target::Stack,
+                name: None,
+                ifindex: 0,
+                flags: 0,
+            };
+            bind(bpffs.bpffs(), &request).expect("a binding");
+        }
+        let cookie = NetworkNamespace::current().expect("a namespace").cookie();
+        let instance = Instance::open(bpffs.bpffs(), cookie, Lock::Shared).expect("an instance");
+        let pin = instance.paths().program(program::INGRESS);
+        Self {
+            tables: Tables::open(&instance, Access::ReadOnly).expect("its tables"),
+            program: bpf::object_get(&pin, false).expect("its program"),
+            _bpffs: bpffs,
+        }
+    }
+
+    /// The program for arriving frames.
+    pub(crate) fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+
+    /// A check that all but a thousandth of the packets were counted under a reason.
+    pub(crate) fn expects<'a>(
+        &'a self,
+        verdict: Verdict,
+        reason: Reason,
+    ) -> impl FnMut(u64) -> Result<(), String> + 'a {
+        let mut before = 0;
+        move |runs| {
+            let now = self.count(verdict, reason);
+            let counted = now - std::mem::replace(&mut before, now);
+            if counted >= runs - runs / 1000 {
+                return Ok(());
+            }
+            let (verdict, reason) = (verdict.name(), reason.name());
+            Err(format!(
+                "{counted} of {runs} packets were {verdict} {reason}"
+            ))
+        }
+    }
+
+    fn count(&self, verdict: Verdict, reason: Reason) -> u64 {
+        let counters = self.tables.counters().expect("the counters");
+        counters
+            .iter()
+            .map(|(_, counters)| counters.get(verdict, reason).packets)
+            .sum()
+    }
+}

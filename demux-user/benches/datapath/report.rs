@@ -1,0 +1,206 @@
+//! What was measured, as a table and as JSON, and whether targets are met.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use crate::{
+    measure::Figures,
+    targets::{Bound, TARGETS, Target},
+};
+
+/// The figures of all cases that were measured.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    figures: Vec<Figures>,
+    missing: Vec<Missing>,
+}
+
+/// A case that could not be measured.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    pub(crate) name: &'static str,
+    pub(crate) reason: String,
+}
+
+/// What a group of cases came to.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) figures: Vec<Figures>,
+    pub(crate) missing: Vec<Missing>,
+}
+
+/// How a target is kept.
+struct Comparison<'a> {
+    target: &'a Target,
+    /// The figure in units of the reference, where there is one.
+    ratio: Option<f64>,
+    met: bool,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, outcome: Outcome) {
+        self.figures.extend(outcome.figures);
+        self.missing.extend(outcome.missing);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.figures.is_empty() && self.missing.is_empty()
+    }
+
+    /// Whether every target is met whose case was asked for; one that could not be measured is not.
+    pub(crate) fn all_met(&self) -> bool {
+        let is_missing = |name: &str| self.missing.iter().any(|missing| missing.name == name);
+        self.comparisons().iter().all(|comparison| comparison.met)
+            && !TARGETS
+                .iter()
+                .any(|target| is_missing(target.case) || target.reference().is_some_and(is_missing))
+            && self
+                .figures
+                .iter()
+                .all(|figures| figures.complaint.is_none())
+    }
+
+    fn find(&self, name: &str) -> Option<&Figures> {
+        self.figures.iter().find(|figures| figures.name == name)
+    }
+
+    /// The targets for which everything was measured.
+    fn comparisons(&self) -> Vec<Comparison<'static>> {
+        TARGETS
+            .iter()
+            .filter_map(|target| {
+                let figure = self.find(target.case)?.net.median;
+                Some(match target.bound {
+                    Bound::Nanoseconds(most) => Comparison {
+                        target,
+                        ratio: None,
+                        met: figure <= most,
+                    },
+                    Bound::Times(most, reference) => {
+                        let ratio = figure / self.find(reference)?.net.median;
+                        Comparison {
+                            target,
+                            ratio: Some(ratio),
+                            met: ratio <= most,
+                        }
+                    }
+                })
+            })
+            .collect()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let comparisons = self.comparisons();
+        let targets: Vec<Value> = comparisons.iter().map(Comparison::json).collect();
+        let cases: Vec<Value> = self
+            .figures
+            .iter()
+            .map(|figures| {
+                let mut case = json!({
+                    "name": figures.name,
+                    "median_ns": rounded(figures.total.median),
+                    "min_ns": rounded(figures.total.min),
+                    "max_ns": rounded(figures.total.max),
+                    "baseline_ns": rounded(figures.baseline.median),
+                    "over_noop_ns": rounded(figures.net.median),
+                    "complaint": figures.complaint,
+                    "reference": null,
+                    "ratio": null,
+                    "target": null,
+                    "met": null,
+                });
+                // The first one stands for the case; `targets` has all.
+                let first = comparisons
+                    .iter()
+                    .find(|comparison| comparison.target.case == figures.name);
+                if let Some(Value::Object(first)) = first.map(Comparison::json) {
+                    for (key, value) in first.into_iter().filter(|(key, _)| key != "name") {
+                        case[key] = value;
+                    }
+                }
+                case
+            })
+            .collect();
+        let missing: Vec<Value> = self
+            .missing
+            .iter()
+            .map(|missing| json!({ "name": missing.name, "reason": missing.reason }))
+            .collect();
+        json!({
+            "schema": "demux.bench.v1",
+            "kernel": rustix::system::uname().release().to_string_lossy(),
+            "cases": cases,
+            "missing": missing,
+            "targets": targets,
+        })
+    }
+}
+
+impl Comparison<'_> {
+    fn json(&self) -> Value {
+        let target = match self.target.bound {
+            Bound::Times(most, _) | Bound::Nanoseconds(most) => most,
+        };
+        json!({
+            "name": self.target.case,
+            "reference": self.target.reference(),
+            "ratio": self.ratio.map(|ratio| (ratio * 1000.0).round() / 1000.0),
+            "target": target,
+            "met": self.met,
+        })
+    }
+}
+
+fn rounded(nanoseconds: f64) -> f64 {
+    (nanoseconds * 100.0).round() / 100.0
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            formatter,
+            "{:34} {:>9} {:>9} {:>9} {:>9} {:>10}",
+            "ns a packet", "min", "median", "max", "baseline", "over it"
+        )?;
+        for figures in &self.figures {
+            let Figures {
+                name,
+                total,
+                baseline,
+                net,
+                complaint,
+            } = figures;
+            writeln!(
+                formatter,
+                "{name:34} {total} {:9.1} {:10.1}",
+                baseline.median, net.median
+            )?;
+            if let Some(complaint) = complaint {
+                writeln!(formatter, "    WRONG: {complaint}")?;
+            }
+        }
+        for Missing { name, reason } in &self.missing {
+            writeln!(formatter, "{name:34} missing: {reason}")?;
+        }
+        let comparisons = self.comparisons();
+        if !comparisons.is_empty() {
+            writeln!(formatter)?;
+        }
+        for Comparison { target, ratio, met } in comparisons {
+            let verdict = if met { "met" } else { "MISSED" };
+            let case = target.case;
+            match (target.bound, ratio) {
+                (Bound::Times(most, reference), Some(ratio)) => writeln!(
+                    formatter,
+                    "{verdict:6} {case} / {reference}: {ratio:.2}, at most {most}"
+                )?,
+                (Bound::Times(..), None) => {}
+                (Bound::Nanoseconds(most), _) => {
+                    writeln!(formatter, "{verdict:6} {case}: at most {most} ns")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
