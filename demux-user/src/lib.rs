@@ -23,6 +23,7 @@ pub mod object;
 pub mod preflight;
 pub mod render;
 pub mod settings;
+pub mod sockets;
 pub mod state;
 pub mod tables;
 
