@@ -51,7 +51,11 @@ impl Arena<'_> {
     pub(crate) fn idle_interface(&self) -> String {
         let number = self.interfaces.replace(self.interfaces.get() + 1);
         let name = format!("idle{number}");
-        self.host().veth(&name, &self.pair.peer, &name);
+        let [host, peer] = [&self.pair.host, &self.pair.peer];
+        host.veth(&name, peer, &name);
+        // Down, or the kernel would greet its neighbours there.
+        host.set_down(&name);
+        peer.set_down(&name);
         name
     }
 

@@ -6,6 +6,9 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
+#[path = "../../../demux-ebpf/src/bin/reference/walk.rs"]
+mod walk;
+
 mod arena;
 mod frames;
 mod groups;
@@ -15,6 +18,7 @@ mod reference;
 mod report;
 mod selection;
 mod targets;
+mod walks;
 mod xdp_filter;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -35,7 +35,8 @@ struct Comparison<'a> {
     target: &'a Target,
     /// The figure in units of the reference, where there is one.
     ratio: Option<f64>,
-    met: bool,
+    /// `None` where nothing is asked for.
+    met: Option<bool>,
 }
 
 impl Report {
@@ -51,7 +52,9 @@ impl Report {
     /// Whether every target is met whose case was asked for; one that could not be measured is not.
     pub(crate) fn all_met(&self) -> bool {
         let is_missing = |name: &str| self.missing.iter().any(|missing| missing.name == name);
-        self.comparisons().iter().all(|comparison| comparison.met)
+        self.comparisons()
+            .iter()
+            .all(|comparison| comparison.met != Some(false))
             && !TARGETS
                 .iter()
                 .any(|target| is_missing(target.case) || target.reference().is_some_and(is_missing))
@@ -71,21 +74,16 @@ impl Report {
             .iter()
             .filter_map(|target| {
                 let figure = self.find(target.case)?.net.median;
-                Some(match target.bound {
-                    Bound::Nanoseconds(most) => Comparison {
-                        target,
-                        ratio: None,
-                        met: figure <= most,
-                    },
-                    Bound::Times(most, reference) => {
-                        let ratio = figure / self.find(reference)?.net.median;
-                        Comparison {
-                            target,
-                            ratio: Some(ratio),
-                            met: ratio <= most,
-                        }
-                    }
-                })
+                let ratio = match target.reference() {
+                    Some(reference) => Some(figure / self.find(reference)?.net.median),
+                    None => None,
+                };
+                let met = match target.bound {
+                    Bound::Times(most, _) => ratio.map(|ratio| ratio <= most),
+                    Bound::Nanoseconds(most) => Some(figure <= most),
+                    Bound::Beside(_) => None,
+                };
+                Some(Comparison { target, ratio, met })
             })
             .collect()
     }
@@ -140,7 +138,8 @@ impl Report {
 impl Comparison<'_> {
     fn json(&self) -> Value {
         let target = match self.target.bound {
-            Bound::Times(most, _) | Bound::Nanoseconds(most) => most,
+            Bound::Times(most, _) | Bound::Nanoseconds(most) => Some(most),
+            Bound::Beside(_) => None,
         };
         json!({
             "name": self.target.case,
@@ -188,17 +187,19 @@ impl fmt::Display for Report {
             writeln!(formatter)?;
         }
         for Comparison { target, ratio, met } in comparisons {
-            let verdict = if met { "met" } else { "MISSED" };
-            let case = target.case;
-            match (target.bound, ratio) {
-                (Bound::Times(most, reference), Some(ratio)) => writeln!(
-                    formatter,
-                    "{verdict:6} {case} / {reference}: {ratio:.2}, at most {most}"
-                )?,
-                (Bound::Times(..), None) => {}
-                (Bound::Nanoseconds(most), _) => {
-                    writeln!(formatter, "{verdict:6} {case}: at most {most} ns")?;
-                }
+            let verdict = match met {
+                Some(true) => "met",
+                Some(false) => "MISSED",
+                None => "",
+            };
+            write!(formatter, "{verdict:6} {}", target.case)?;
+            if let (Some(reference), Some(ratio)) = (target.reference(), ratio) {
+                write!(formatter, " / {reference}: {ratio:.2}")?;
+            }
+            match target.bound {
+                Bound::Times(most, _) => writeln!(formatter, ", at most {most}")?,
+                Bound::Nanoseconds(most) => writeln!(formatter, ": at most {most} ns")?,
+                Bound::Beside(_) => writeln!(formatter)?,
             }
         }
         Ok(())

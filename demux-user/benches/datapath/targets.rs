@@ -11,8 +11,19 @@ pub(crate) mod name {
     pub(crate) const TCP6: &str = "demux tcp6 hot";
     pub(crate) const UDP4: &str = "demux udp4 hot";
     pub(crate) const NOT_IP: &str = "demux not-ip";
-    pub(crate) const FLOOD: &str = "demux syn flood";
     pub(crate) const DROP: &str = "demux default drop";
+    pub(crate) const FLOOD: &str = "demux syn flood";
+    pub(crate) const FLOOD_ACK: &str = "demux ack flood";
+    pub(crate) const FLOOD_LISTENER: &str = "demux syn flood (kernel listener)";
+    pub(crate) const FLOOD_CLOSED: &str = "demux syn flood (closed port)";
+    pub(crate) const RANDOM: &str = "demux random 1M";
+    pub(crate) const RANDOM_HASH: &str = "hash random 1M";
+    pub(crate) const WAITING: &str = "demux waiting 1M";
+    pub(crate) const WAITING_HASH: &str = "hash waiting 1M";
+    pub(crate) const LOOKUP_RANDOM: &str = "demux-lookup random 1M";
+    pub(crate) const LOOKUP_DEPENDENT: &str = "demux-lookup dependent 1M";
+    pub(crate) const LOOKUP_RANDOM_HASH: &str = "hash-lookup random 1M";
+    pub(crate) const LOOKUP_DEPENDENT_HASH: &str = "hash-lookup dependent 1M";
 }
 
 /// A bound that a figure is to keep.
@@ -31,13 +42,15 @@ pub(crate) enum Bound {
     Times(f64, &'static str),
     /// At most this many nanoseconds.
     Nanoseconds(f64),
+    /// None: the figure is only to be seen beside that of another case.
+    Beside(&'static str),
 }
 
 impl Target {
     /// The case that is compared with.
     pub(crate) fn reference(&self) -> Option<&'static str> {
         match self.bound {
-            Bound::Times(_, reference) => Some(reference),
+            Bound::Times(_, reference) | Bound::Beside(reference) => Some(reference),
             Bound::Nanoseconds(_) => None,
         }
     }
@@ -58,7 +71,27 @@ pub(crate) const TARGETS: &[Target] = &[
         bound: Bound::Times(1.0, name::SKC_V6),
     },
     Target {
+        case: name::TCP4,
+        bound: Bound::Beside(name::XDP_FILTER_TCP),
+    },
+    Target {
         case: name::FLOOD,
         bound: Bound::Nanoseconds(120.0),
+    },
+    Target {
+        case: name::LOOKUP_RANDOM,
+        bound: Bound::Times(0.25, name::LOOKUP_RANDOM_HASH),
+    },
+    Target {
+        case: name::LOOKUP_DEPENDENT,
+        bound: Bound::Times(0.5, name::LOOKUP_DEPENDENT_HASH),
+    },
+    Target {
+        case: name::RANDOM,
+        bound: Bound::Beside(name::RANDOM_HASH),
+    },
+    Target {
+        case: name::WAITING,
+        bound: Bound::Beside(name::WAITING_HASH),
     },
 ];

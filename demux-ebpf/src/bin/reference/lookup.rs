@@ -1,7 +1,7 @@
 //! Tables of a million rows, looked up by keys that come in a random order.
 //!
 //! A table holds for each index the index that follows it. To measure another one: implement
-//! [`Table`] for it, add a line to `tables!`, and say in the benchmark (`tables.rs`) how to fill it.
+//! [`Table`] for it, add a line to `tables!`, and one to `TABLES` of the benchmark's group `large`.
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_ABORTED, XDP_PASS},
@@ -12,8 +12,8 @@ use aya_ebpf::{
 
 use crate::{
     packet::{self, Tuple},
-    programs::WALK,
-    walk::{self, Walk},
+    programs::{step, walk},
+    walk::{Walk, key},
 };
 
 /// How many rows each table has.
@@ -35,7 +35,7 @@ impl Table for Hash {
     #[inline(always)]
     fn next(index: u32) -> Option<u32> {
         // SAFETY: nobody changes the table meanwhile.
-        unsafe { HASH.get(&walk::key(index)) }.map(|next| *next as u32)
+        unsafe { HASH.get(&key(index)) }.map(|next| *next as u32)
     }
 }
 
@@ -45,7 +45,7 @@ struct Keys;
 impl Table for Keys {
     #[inline(always)]
     fn next(index: u32) -> Option<u32> {
-        let [a, b, c, d] = walk::key(index);
+        let [a, b, c, d] = key(index);
         Some(a ^ b ^ c ^ d)
     }
 }
@@ -56,7 +56,7 @@ fn random<T: Table>() -> u32 {
     let Some(walk) = walk() else {
         return XDP_ABORTED;
     };
-    match T::next(walk.step()) {
+    match T::next(step(walk)) {
         Some(next) => {
             walk.found ^= next;
             XDP_PASS
@@ -84,12 +84,6 @@ fn dependent<T: Table>() -> u32 {
 fn miss(walk: &mut Walk) -> u32 {
     walk.misses += 1;
     XDP_ABORTED
-}
-
-#[inline(always)]
-fn walk() -> Option<&'static mut Walk> {
-    // SAFETY: test runs of one object do not overlap.
-    WALK.get_ptr_mut(0).map(|walk| unsafe { &mut *walk })
 }
 
 macro_rules! tables {
@@ -121,15 +115,16 @@ pub(crate) fn hash_packet(ctx: XdpContext) -> u32 {
         return XDP_ABORTED;
     };
     let [remote_port, local_port] = [ports as u16, (ports >> 16) as u16].map(u16::from_be);
-    let key = [
+    let tuple = [
         addresses as u32,
         (addresses >> 32) as u32,
         u32::from(remote_port) << 16 | u32::from(local_port),
         6,
     ];
     // SAFETY: nobody changes the table meanwhile.
-    match unsafe { HASH.get(&key) } {
-        Some(_) => XDP_PASS,
-        None => XDP_ABORTED,
+    match (unsafe { HASH.get(&tuple) }, walk()) {
+        (Some(_), _) => XDP_PASS,
+        (None, Some(walk)) => miss(walk),
+        (None, None) => XDP_ABORTED,
     }
 }

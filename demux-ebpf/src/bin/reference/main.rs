@@ -30,9 +30,22 @@ mod programs {
         walk::Walk,
     };
 
-    /// The walk of whichever program runs: there is one object for each that may be under way.
     #[btf_map]
-    pub(crate) static WALK: Array<Walk, 1> = Array::new();
+    static WALK: Array<Walk, 1> = Array::new();
+
+    /// The walk of whichever program runs.
+    #[inline(always)]
+    pub(crate) fn walk() -> Option<&'static mut Walk> {
+        // SAFETY: test runs of one object do not overlap.
+        WALK.get_ptr_mut(0).map(|walk| unsafe { &mut *walk })
+    }
+
+    /// Goes on to the next index.
+    #[inline(always)]
+    pub(crate) fn step(walk: &mut Walk) -> u32 {
+        walk.index = walk.after(walk.index);
+        walk.index
+    }
 
     /// What every figure is over.
     #[xdp(frags)]

@@ -12,7 +12,7 @@ use aya_ebpf::{
 
 use crate::{
     packet::{self, IPV4_ADDRESSES, IPV4_TCP},
-    programs::WALK,
+    programs::{step, walk},
     walk::Source,
 };
 
@@ -22,17 +22,12 @@ pub(crate) static NEXT: ProgramArray<3> = ProgramArray::new();
 
 #[inline(always)]
 fn mutate(ctx: &XdpContext) -> Option<()> {
-    let walk = WALK.get_ptr_mut(0)?;
-    // SAFETY: test runs of one object do not overlap.
-    let index = unsafe { (*walk).step() };
-    let Source {
-        address,
-        port,
-        sequence,
-    } = Source::of(index);
+    let index = step(walk()?);
+    let Source { address, port } = Source::of(index);
     packet::write(ctx, IPV4_ADDRESSES, u32::from_ne_bytes(address))?;
     packet::write(ctx, IPV4_TCP, port.to_be())?;
-    packet::write(ctx, IPV4_TCP + 4, sequence.to_be())
+    // Always the same for a source: what it has sent before stays the last that it sent.
+    packet::write(ctx, IPV4_TCP + 4, index.rotate_left(16).to_be())
 }
 
 /// Defines a pair of programs for each place in [`NEXT`]. The place is a constant, because the

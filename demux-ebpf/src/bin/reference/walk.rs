@@ -30,13 +30,6 @@ impl Walk {
             .wrapping_add(self.increment)
             & self.mask
     }
-
-    /// Goes on to the next index.
-    #[inline(always)]
-    pub(crate) const fn step(&mut self) -> u32 {
-        self.index = self.after(self.index);
-        self.index
-    }
 }
 
 /// Who sends the packets of an index: 2^32 different pairs, none of them of this host.
@@ -46,8 +39,6 @@ pub(crate) struct Source {
     pub(crate) address: [u8; 4],
     /// A port from 1024 on.
     pub(crate) port: u16,
-    /// What its segments begin with.
-    pub(crate) sequence: u32,
 }
 
 impl Source {
@@ -57,7 +48,6 @@ impl Source {
         Self {
             address: (0x6440_0000 | (index >> 10)).to_be_bytes(),
             port: 1024 + (index & 1023) as u16,
-            sequence: index.rotate_left(16),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Groups of cases: what is in one is measured by turns and compared.
 
+mod flood;
 mod hot;
+mod large;
 
 use crate::{Setting, report::Outcome};
 
@@ -8,4 +10,4 @@ use crate::{Setting, report::Outcome};
 pub(crate) type Group = fn(&Setting) -> Outcome;
 
 /// All groups.
-pub(crate) const ALL: &[Group] = &[hot::measure];
+pub(crate) const ALL: &[Group] = &[hot::measure, flood::measure, large::measure];
