@@ -87,8 +87,7 @@ impl fmt::Display for XdpMode {
 impl AttachedXdp {
     /// The name of the program, where the caller has CAP_SYS_ADMIN to ask.
     pub fn program_name(&self) -> Option<String> {
-        let program = bpf::program_open_by_id(self.program_id).ok()?;
-        Some(bpf::program_info(program.as_fd()).ok()?.name)
+        program_name(self.program_id)
     }
 
     /// The kernel id of the link that holds the program on the interface with this index, where there is
@@ -102,6 +101,12 @@ impl AttachedXdp {
                 })
         })
     }
+}
+
+/// The name of the program with this kernel id, where the caller has CAP_SYS_ADMIN to ask.
+pub(crate) fn program_name(id: u32) -> Option<String> {
+    let program = bpf::program_open_by_id(id).ok()?;
+    Some(bpf::program_info(program.as_fd()).ok()?.name)
 }
 
 /// The interfaces of the present namespace, in ascending order of their indexes.

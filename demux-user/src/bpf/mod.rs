@@ -23,7 +23,7 @@ pub use self::{
     map::{map_delete, map_get_next_key, map_lookup, map_update, map_update_batch},
     memory::MappedWords,
     object::{link_detach, link_ids, link_open_by_id, object_get, object_pin, program_open_by_id},
-    query::netns_program_count,
+    query::{netns_program_count, tcx_egress_programs},
     test_run::{TestRunOutcome, test_run},
 };
 

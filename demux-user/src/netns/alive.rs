@@ -24,28 +24,42 @@ use crate::{Error, Result, capability::Capability};
 ///
 /// Where `/proc` cannot be read, or without CAP_SYS_ADMIN to visit namespaces.
 pub fn all_cookies() -> Result<BTreeSet<u64>> {
-    let namespaces =
-        handles().map_err(|source| Error::io("look for network namespaces", source))?;
-    // setns(2) moves a thread for good, so a thread of its own does it.
-    thread::spawn(move || namespaces.values().map(visit).collect())
-        .join()
-        .map_err(|_| Error::Unexpected {
-            operation: "visit network namespaces".into(),
-            reason: "the visiting thread panicked".into(),
-        })?
+    in_all(cookie_of_this_thread)?
+        .into_iter()
+        .map(|cookie| cookie.map_err(cannot_visit))
+        .collect()
 }
 
-fn visit(namespace: &File) -> Result<u64> {
-    setns(namespace, CloneFlags::CLONE_NEWNET)
-        .map_err(io::Error::from)
-        .and_then(|()| cookie_of_this_thread())
-        .map_err(|source| {
-            Error::privileged(
-                "visit other network namespaces",
-                source,
-                Capability::SysAdmin,
-            )
-        })
+/// Does something in each network namespace that [`all_cookies`] finds, on a thread of its own.
+///
+/// # Errors
+///
+/// As [`all_cookies`].
+pub fn in_all<T: Send>(work: impl Fn() -> T + Sync) -> Result<Vec<T>> {
+    let namespaces =
+        handles().map_err(|source| Error::io("look for network namespaces", source))?;
+    let visit = |namespace: &File| {
+        setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| cannot_visit(errno.into()))?;
+        Ok(work())
+    };
+    // setns(2) moves a thread for good, so a thread of its own does it.
+    thread::scope(|scope| {
+        scope
+            .spawn(|| namespaces.values().map(visit).collect())
+            .join()
+    })
+    .map_err(|_| Error::Unexpected {
+        operation: "visit network namespaces".into(),
+        reason: "the visiting thread panicked".into(),
+    })?
+}
+
+fn cannot_visit(source: io::Error) -> Error {
+    Error::privileged(
+        "visit other network namespaces",
+        source,
+        Capability::SysAdmin,
+    )
 }
 
 /// One open file for each namespace found, by inode number.

@@ -22,7 +22,7 @@ use nix::{
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-pub use self::alive::all_cookies;
+pub use self::alive::{all_cookies, in_all};
 use crate::{Error, Result, capability::Capability};
 
 /// Where `ip netns` keeps the namespaces it has named.
