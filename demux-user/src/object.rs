@@ -85,14 +85,21 @@ pub fn create(paths: &Paths, capacities: Capacities) -> Result<Ebpf> {
 ///
 /// What the verifier or the BPF file system refuses.
 pub fn load_program(ebpf: &mut Ebpf, name: &str, pin: &Path) -> Result<()> {
-    let program: &mut aya::programs::Xdp = ebpf
-        .program_mut(name)
-        .ok_or_else(|| {
-            Error::unexpected("load the BPF object", format!("it has no program {name}"))
-        })?
-        .try_into()
-        .map_err(|error| not_loaded(&error))?;
-    program.load().map_err(|error| not_loaded(&error))?;
+    use aya::programs::Program;
+    let program = ebpf.program_mut(name).ok_or_else(|| {
+        Error::unexpected("load the BPF object", format!("it has no program {name}"))
+    })?;
+    match program {
+        Program::Xdp(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        other => {
+            return Err(Error::unexpected(
+                "load the BPF object",
+                format!("its program {name} is of the type {:?}", other.prog_type()),
+            ));
+        }
+    }
+    .map_err(|error| not_loaded(&error))?;
     program
         .pin(pin)
         .map_err(|error| Error::unexpected(format!("pin {}", pin.display()), chain(&error)))

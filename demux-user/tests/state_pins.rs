@@ -10,6 +10,7 @@ use std::{
 
 use common::{
     demux::Demux,
+    egress::on_egress,
     netns::Netns,
     pair::{FAMILIES, HOST, Pair},
     sockets::{connect, listen, talk, udp_to},
@@ -54,13 +55,14 @@ fn maps_are_for_readers_and_programs_and_links_for_their_owner() {
         );
     }
     assert_eq!(mode(&directory.join("progs").join(program::INGRESS)), 0o600);
+    assert_eq!(mode(&directory.join("progs").join(program::EGRESS)), 0o600);
     assert_eq!(mode(&directory.join("progs").join(program::EXPLAIN)), 0o640);
     let links = directory.join("links");
     let links: Vec<_> = fs::read_dir(links)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
-    assert_eq!(links.len(), 2);
+    assert_eq!(links.len(), 4);
     for link in links {
         assert_eq!(mode(&link), 0o600);
     }
@@ -102,8 +104,8 @@ fn removing_the_pins_by_hand_undoes_everything() {
 
     fs::remove_dir_all(directory).unwrap();
     // The kernel detaches in its own time.
-    wait_for("the program to be detached", || {
-        pair.host.interface(HOST).xdp.is_none()
+    wait_for("the programs to be detached", || {
+        pair.host.interface(HOST).xdp.is_none() && on_egress(&pair.host, HOST).is_empty()
     });
     for family in FAMILIES {
         let listener = listen(&pair.host, family.any(22));

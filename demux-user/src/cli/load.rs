@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    attach::ModeChoice,
+    attach::{EgressChoice, Hook, ModeChoice},
     load::{self, LoadOptions, Loaded},
     render::{CheckRow, LoadedRow, bytes, write_checks},
 };
@@ -30,6 +30,25 @@ const MODES: Words<ModeChoice> = Words {
             ModeChoice::Generic,
             "behind the driver, on socket buffers",
         ),
+    ],
+    later: &[],
+};
+
+const EGRESS: Words<EgressChoice> = Words {
+    what: "egress",
+    words: &[
+        (
+            "auto",
+            EgressChoice::Auto,
+            "tcx where the kernel has it, else clsact",
+        ),
+        ("tcx", EgressChoice::Only(Hook::Tcx), "by a link"),
+        (
+            "clsact",
+            EgressChoice::Only(Hook::Clsact),
+            "by a filter of the qdisc clsact",
+        ),
+        ("none", EgressChoice::Nothing, "not at all"),
     ],
     later: &[],
 };
@@ -58,7 +77,8 @@ const TRACKS: Words<Track> = Words {
 
 /// Attach demux to interfaces
 ///
-/// Attaches the XDP program and returns; the program stays until `demux unload`, whoever ends.
+/// Attaches the XDP program, and one that sees what leaves, and returns; they stay until
+/// `demux unload`, whoever ends. Where the kernel refuses the latter, the former works alone.
 /// With the default of `pass`, and without bindings, no packet is lost.
 ///
 /// With `--default drop`, packets of this host that no binding, no connection and no socket of the
@@ -77,6 +97,9 @@ pub(super) struct Args {
     /// How to attach [default: auto]
     #[arg(long, value_name = "MODE", value_parser = MODES)]
     mode: Option<ModeChoice>,
+    /// How to see what leaves [default: auto]
+    #[arg(long, value_name = "HOOK", value_parser = EGRESS)]
+    egress: Option<EgressChoice>,
     /// Where packets go that nothing claims [default: pass]
     #[arg(long, value_name = "POLICY", value_parser = DEFAULTS)]
     default: Option<Policy>,
@@ -115,6 +138,7 @@ impl Args {
     pub(super) fn run(&self, context: &mut Context<'_>) -> Result<Outcome> {
         let options = LoadOptions {
             mode: self.mode,
+            egress: self.egress,
             default: self.default,
             track: self.track,
             max_connections: self.max_connections,
@@ -180,6 +204,8 @@ fn row(loaded: &Loaded) -> LoadedRow {
         ifindex: loaded.ifindex,
         mode: loaded.mode.name(),
         mode_reason: loaded.mode_note.clone(),
+        egress: Hook::name_of(loaded.egress),
+        egress_note: loaded.egress_note.clone(),
         already: loaded.already,
         memory_bytes: loaded.memory_bytes,
     }
@@ -195,5 +221,8 @@ fn tell(context: &mut Context<'_>, loaded: &Loaded) {
         ));
     } else {
         context.note(format!("{interface}: attached in {mode} mode"));
+    }
+    if let Some(reason) = &loaded.egress_note {
+        context.warn(format!("{interface}: egress is {reason}"));
     }
 }

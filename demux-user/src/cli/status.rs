@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    attach::{self, PinnedLink},
+    attach::{self, Hook, PinnedLink, egress},
     connections::Reader,
     interface::{self, Interface as Device},
     netns::NetworkNamespace,
@@ -52,7 +52,8 @@ fn status(opened: &Opened) -> Result<Status> {
     for (_, entry) in tables.interfaces()? {
         let device = devices.iter().find(|device| device.index == entry.ifindex);
         let link = link(paths, entry.ifindex)?;
-        let interface = interface_status(&entry, device, link);
+        let egress = egress::find(paths, entry.ifindex)?;
+        let interface = interface_status(&entry, device, link, egress);
         warnings.extend(warning(paths, &entry, device, link, &interface));
         interfaces.push(interface);
     }
@@ -96,7 +97,12 @@ fn link(paths: &Paths, ifindex: u32) -> Result<Link> {
     }
 }
 
-fn interface_status(entry: &Interface, device: Option<&Device>, link: Link) -> InterfaceStatus {
+fn interface_status(
+    entry: &Interface,
+    device: Option<&Device>,
+    link: Link,
+    egress: Option<egress::Found>,
+) -> InterfaceStatus {
     let (program_id, attached) = match link {
         Link::Pinned(link) => (
             Some(link.program_id),
@@ -124,6 +130,13 @@ fn interface_status(entry: &Interface, device: Option<&Device>, link: Link) -> I
             .then(|| entry.probation_ends.wrapping_sub(now) / 1_000_000),
         program_id,
         attached,
+        egress: Hook::name_of(egress.as_ref().map(|found| found.hook)),
+        egress_program_id: egress.as_ref().and_then(|found| found.program_id),
+        egress_attached: device.is_some() && egress.as_ref().is_some_and(|found| found.is_attached),
+        egress_note: device.and_then(|device| egress::shortcoming(egress.as_ref(), &device.name)),
+        egress_removal: device
+            .zip(egress.and_then(|found| found.filter))
+            .map(|(device, filter)| filter.removal(&device.name)),
     }
 }
 
@@ -137,12 +150,17 @@ fn warning(
     let (name, index) = (&interface.name, interface.ifindex);
     let Some(device) = device else {
         return Some(match link {
-            Link::Pinned(link) if link.ifindex.is_some() => format!(
-                "the interface with index {index} was moved to another network namespace, or away \
-                 and back; the program is still on it, but passes its packets unjudged; \
-                 detach it with: rm {}",
-                paths.xdp_link(index).display()
-            ),
+            Link::Pinned(link) if link.ifindex.is_some() => {
+                let mut pins = paths.xdp_link(index).display().to_string();
+                if interface.egress == Hook::Tcx.name() {
+                    pins = format!("{pins} {}", paths.egress_link(index).display());
+                }
+                format!(
+                    "the interface with index {index} was moved to another network namespace, or \
+                     away and back; the program is still on it, but passes its packets unjudged; \
+                     detach it with: rm {pins}"
+                )
+            }
             _ => format!(
                 "the interface with index {index} is gone; its entry goes with the next demux load"
             ),
@@ -159,10 +177,12 @@ fn warning(
              judged; load it again with: demux unload {name}; demux load {name}"
         ));
     }
-    entry.is_probation_over(now()).then(|| {
-        format!(
+    if entry.is_probation_over(now()) {
+        return Some(format!(
             "the probation of {} on {name} has run out, and the default is pass again",
             entry.default.name()
-        )
-    })
+        ));
+    }
+    let note = interface.egress_note.as_ref()?;
+    Some(format!("egress of {name} is {note}"))
 }

@@ -14,7 +14,8 @@ use crate::{
 /// Detaching keeps the bindings, the connections and the settings for the next load.
 /// `--all` detaches from every interface of the network namespace and removes them too.
 ///
-/// Without demux, `rm -r` of the directory that `demux status` names does the same.
+/// Without demux, what `demux status` says under removal does the same: `rm -r` of a directory, and
+/// on kernels before 6.6 a `tc filter del` for each interface.
 /// `ip link set … xdp off` does not: the program is held by a link.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -8,7 +8,7 @@ use demux_common::{
 use super::{LoadOptions, Loaded};
 use crate::{
     Error, Result,
-    attach::{self, ModeChoice},
+    attach::{self, EgressChoice, Hook, ModeChoice, egress},
     interface::Interface as Device,
     state::Instance,
     tables::{Tables, now},
@@ -106,11 +106,18 @@ pub(super) fn differences(tables: &Tables, options: &LoadOptions) -> Result<Vec<
 
 /// How an interface differs from what is asked for.
 pub(super) fn interface_differences(
+    instance: &Instance,
     tables: &Tables,
     device: &Device,
     options: &LoadOptions,
 ) -> Result<Vec<Difference>> {
     let entry = entry(tables, device)?;
+    let egress = egress::find(instance.paths(), device.index)?;
+    let asked = match options.egress {
+        None | Some(EgressChoice::Auto) => None,
+        Some(EgressChoice::Only(hook)) => Some(hook.name()),
+        Some(EgressChoice::Nothing) => Some(Hook::name_of(None)),
+    };
     let name = &device.name;
     let mode = match options.mode {
         None | Some(ModeChoice::Auto) => None,
@@ -120,6 +127,12 @@ pub(super) fn interface_differences(
     let default = options.default.map(Policy::name);
     Ok([
         compare(&format!("mode of {name}"), entry.mode.name(), mode, None),
+        compare(
+            &format!("egress of {name}"),
+            Hook::name_of(egress.map(|found| found.hook)),
+            asked,
+            None,
+        ),
         compare(
             &format!("default of {name}"),
             effective_default(&entry).name(),
@@ -168,12 +181,15 @@ pub(super) fn refuse(
 }
 
 /// What is known of an interface that is loaded already.
-pub(super) fn describe(tables: &Tables, device: &Device) -> Result<Loaded> {
+pub(super) fn describe(instance: &Instance, tables: &Tables, device: &Device) -> Result<Loaded> {
+    let egress = egress::find(instance.paths(), device.index)?;
     Ok(Loaded {
         interface: device.name.clone(),
         ifindex: device.index,
         mode: entry(tables, device)?.mode,
         mode_note: None,
+        egress: egress.as_ref().map(|found| found.hook),
+        egress_note: egress::shortcoming(egress.as_ref(), &device.name),
         already: true,
         memory_bytes: tables.memory_bytes()?,
     })

@@ -5,7 +5,7 @@ use demux_common::config::Policy;
 use super::{LoadOptions, admitted, attached};
 use crate::{
     Result,
-    attach::ModeChoice,
+    attach::{Hook, ModeChoice, egress},
     bpffs::BpfFs,
     interface::Interface as Device,
     netns::NetworkNamespace,
@@ -40,7 +40,14 @@ pub struct Check {
     pub memory_bytes: u64,
     /// The XDP program on the interface, as `NAME (id ID, MODE)`.
     pub program: Option<String>,
-    /// Whether that program is demux's own.
+    /// The hook for what leaves that `load` would end up with: `tcx`, `clsact` or `none`; where demux is
+    /// loaded, the present one.
+    pub egress: &'static str,
+    /// Why.
+    pub egress_reason: String,
+    /// What is on the hooks for what leaves, in the order in which it runs, as `NAME (id ID, HOOK)`.
+    pub egress_programs: Vec<String>,
+    /// Whether the XDP program is demux's own.
     pub loaded: bool,
     /// What runs with another value than the one asked for.
     pub differences: Vec<String>,
@@ -72,6 +79,11 @@ pub fn check(bpffs: Option<&BpfFs>, names: &[String], options: &LoadOptions) -> 
                 .iter()
                 .map(ToString::to_string)
                 .collect();
+            let (egress, egress_reason) = match &running {
+                Some((instance, _)) if loaded => present_egress(instance, device)?,
+                _ => egress::foretell(device, options.egress.unwrap_or_default())?,
+            };
+            let egress_programs = egress::programs(device.index)?;
             let choice = options.mode.unwrap_or_default();
             let (mode, mode_reason) = foretell(choice, &report.native);
             let is_safe = risks.is_empty()
@@ -96,6 +108,9 @@ pub fn check(bpffs: Option<&BpfFs>, names: &[String], options: &LoadOptions) -> 
                     let name = xdp.program_name().unwrap_or_else(|| "?".to_owned());
                     format!("{name} (id {}, {})", xdp.program_id, xdp.mode)
                 }),
+                egress: Hook::name_of(egress),
+                egress_reason,
+                egress_programs: egress_programs.iter().map(ToString::to_string).collect(),
                 loaded,
                 ok: differences.is_empty()
                     && (loaded || mode != "none" && is_safe && report.xdp.is_none()),
@@ -129,13 +144,23 @@ fn compare(
     let loaded = attached::is_attached(instance, tables, device)?;
     let mut differences = attached::differences(tables, options)?;
     if loaded {
-        differences.extend(attached::interface_differences(tables, device, options)?);
+        differences.extend(attached::interface_differences(
+            instance, tables, device, options,
+        )?);
     }
     let differences = differences
         .into_iter()
         .map(|difference| difference.text)
         .collect();
     Ok((loaded, differences))
+}
+
+/// Where the egress program is attached.
+fn present_egress(instance: &Instance, device: &Device) -> Result<(Option<Hook>, String)> {
+    let found = egress::find(instance.paths(), device.index)?;
+    let reason = egress::shortcoming(found.as_ref(), &device.name)
+        .unwrap_or_else(|| "attached already".to_owned());
+    Ok((found.map(|found| found.hook), reason))
 }
 
 fn foretell(choice: ModeChoice, native: &Native) -> (&'static str, String) {

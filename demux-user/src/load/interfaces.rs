@@ -33,7 +33,7 @@ pub(super) fn resolve(names: &[String]) -> Result<Vec<Device>> {
 /// Refuses interfaces that carry another XDP program.
 pub(super) fn refuse_busy(devices: &[Device]) -> Result<()> {
     match devices.iter().find(|device| device.xdp.is_some()) {
-        Some(device) => Err(attach::busy(device)),
+        Some(device) => Err(attach::xdp::busy(device)),
         None => Ok(()),
     }
 }
@@ -66,10 +66,11 @@ pub(super) fn free_vanished(paths: &Paths, tables: &Tables) -> Result<()> {
     Ok(())
 }
 
-/// Detaches from an interface and frees its slot.
+/// Detaches from an interface, ingress before egress, and frees its slot.
 pub(super) fn take_off(paths: &Paths, tables: &Tables, ifindex: u32) -> Result<()> {
-    // The link first: a packet of an interface without an entry would be counted as an oddity.
+    // The links first: a packet of an interface without an entry would be counted as an oddity.
     attach::detach(&paths.xdp_link(ifindex))?;
+    attach::egress::detach(paths, ifindex)?;
     for (slot, entry) in tables.interfaces()? {
         if entry.ifindex == ifindex {
             tables.clear_interface(slot)?;

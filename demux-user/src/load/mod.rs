@@ -8,10 +8,7 @@ mod unload;
 
 use std::time::Duration;
 
-use demux_common::{
-    config::{Config, Interface, Mode, Policy, Track},
-    layout::program,
-};
+use demux_common::config::{Config, Interface, Mode, Policy, Track};
 
 pub use self::{
     check::{Check, check},
@@ -20,7 +17,7 @@ pub use self::{
 };
 use crate::{
     Error, Result,
-    attach::{self, ModeChoice},
+    attach::{EgressChoice, Hook, ModeChoice, egress, xdp},
     bpffs::BpfFs,
     capability::{Capability, require},
     interface::Interface as Device,
@@ -37,6 +34,8 @@ use crate::{
 pub struct LoadOptions {
     /// How to attach.
     pub mode: Option<ModeChoice>,
+    /// Where to attach for what leaves.
+    pub egress: Option<EgressChoice>,
     /// What happens to packets that nothing claims.
     pub default: Option<Policy>,
     /// Which endpoints get rows.
@@ -64,6 +63,10 @@ pub struct Loaded {
     pub mode: Mode,
     /// Why it is not attached in the driver, where that was left open.
     pub mode_note: Option<String>,
+    /// Where it is attached for what leaves, if it is.
+    pub egress: Option<Hook>,
+    /// Why it is not, and what that costs.
+    pub egress_note: Option<String>,
     /// Whether it was loaded already, and nothing was changed.
     pub already: bool,
     /// The memory of the instance's maps in bytes.
@@ -105,14 +108,16 @@ pub fn load(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<Ve
             let (present, absent) = attached::split(&instance, &tables, devices)?;
             let mut differences = attached::differences(&tables, options)?;
             for device in &present {
-                differences.extend(attached::interface_differences(&tables, device, options)?);
+                differences.extend(attached::interface_differences(
+                    &instance, &tables, device, options,
+                )?);
             }
             attached::refuse(&present, differences, options)?;
             interfaces::refuse_busy(&absent)?;
             refuse_risks(&absent, options)?;
             let mut loaded: Vec<Loaded> = Vec::new();
             for device in &present {
-                loaded.push(attached::describe(&tables, device)?);
+                loaded.push(attached::describe(&instance, &tables, device)?);
             }
             loaded.extend(attach_all(instance.paths(), &tables, &absent, options)?);
             if !absent.is_empty() {
@@ -182,11 +187,13 @@ fn attach_all(
     let mut loaded = Vec::new();
     for device in devices {
         match attach_one(paths, tables, device, options) {
-            Ok((mode, mode_note)) => loaded.push(Loaded {
+            Ok(attached) => loaded.push(Loaded {
                 interface: device.name.clone(),
                 ifindex: device.index,
-                mode,
-                mode_note,
+                mode: attached.ingress.mode,
+                mode_note: attached.ingress.note,
+                egress: attached.egress.hook,
+                egress_note: attached.egress.note,
                 already: false,
                 memory_bytes,
             }),
@@ -201,12 +208,19 @@ fn attach_all(
     Ok(loaded)
 }
 
+/// How an interface came to be attached.
+struct Attached {
+    ingress: xdp::Attached,
+    egress: egress::Attached,
+}
+
+/// Attaches egress and then ingress, so that no answer is missed to what ingress lets in.
 fn attach_one(
     paths: &Paths,
     tables: &Tables,
     device: &Device,
     options: &LoadOptions,
-) -> Result<(Mode, Option<String>)> {
+) -> Result<Attached> {
     let slot = interfaces::free_slot(tables, device)?;
     let mut entry = Interface {
         probation_ends: 0,
@@ -222,19 +236,27 @@ fn attach_one(
     }
     // The entry comes first: a packet of an interface without one passes, whatever the default.
     tables.set_interface(slot, &entry)?;
-    let link = paths.xdp_link(device.index);
-    let choice = options.mode.unwrap_or_default();
-    match attach::attach(&paths.program(program::INGRESS), device, choice, &link) {
-        Ok(attached) => {
-            entry.mode = attached.mode;
+    let egress = egress::attach(paths, device, options.egress.unwrap_or_default());
+    entry = with_egress(entry, egress.hook);
+    tables.set_interface(slot, &entry)?;
+    match xdp::attach(paths, device, options.mode.unwrap_or_default()) {
+        Ok(ingress) => {
+            entry.mode = ingress.mode;
             tables.set_interface(slot, &entry)?;
-            Ok((attached.mode, attached.note))
+            Ok(Attached { ingress, egress })
         }
         Err(error) => {
+            egress::detach(paths, device.index)?;
             tables.clear_interface(slot)?;
             Err(error)
         }
     }
+}
+
+/// The entry of an interface, saying to the datapath whether egress is seen.
+fn with_egress(entry: Interface, hook: Option<Hook>) -> Interface {
+    let _is_seen = hook.is_some();
+    entry
 }
 
 /// The moment, on the datapath's clock, at which a probation that begins now ends.

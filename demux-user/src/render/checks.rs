@@ -77,6 +77,15 @@ fn write_check(check: &Check, out: &mut dyn Write) -> io::Result<()> {
         None => "free".into(),
     };
     line("hook", &on_hook)?;
+    line(
+        "egress",
+        &format!("{} ({})", check.egress, check.egress_reason),
+    )?;
+    let on_egress = match check.egress_programs.as_slice() {
+        [] => "free".to_owned(),
+        programs => programs.join(", "),
+    };
+    line("egress hook", &on_egress)?;
     for difference in &check.differences {
         line("conflict", difference)?;
     }

@@ -15,6 +15,10 @@ pub struct LoadedRow {
     pub mode: &'static str,
     /// Why not native, where that was to be tried.
     pub mode_reason: Option<String>,
+    /// `tcx`, `clsact`, or `none` where what leaves is not seen.
+    pub egress: &'static str,
+    /// Why it is not seen, and what that costs.
+    pub egress_note: Option<String>,
     /// Whether it was loaded before.
     pub already: bool,
     /// Bytes of memory that the instance takes.

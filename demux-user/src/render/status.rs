@@ -59,6 +59,16 @@ pub struct InterfaceStatus {
     pub program_id: Option<u32>,
     /// Whether packets reach the program.
     pub attached: bool,
+    /// `tcx`, `clsact`, or `none` where what leaves is not seen.
+    pub egress: &'static str,
+    /// The kernel's id of the egress program.
+    pub egress_program_id: Option<u32>,
+    /// Whether what leaves reaches that program.
+    pub egress_attached: bool,
+    /// Why it does not, and what that costs.
+    pub egress_note: Option<String>,
+    /// The command that detaches that program without demux, where removing the pins does not.
+    pub egress_removal: Option<String>,
 }
 
 impl Row for Status {
@@ -71,6 +81,7 @@ impl Row for Status {
         left("PROBATION"),
         right("PROGRAM"),
         left("ATTACHED"),
+        left("EGRESS"),
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -90,6 +101,10 @@ impl InterfaceStatus {
                 .map_or_else(dash, |left| format!("{} left", milliseconds(left))),
             self.program_id.map_or_else(dash, |id| id.to_string()),
             if self.attached { "yes" } else { "no" }.into(),
+            match (self.egress, self.egress_attached) {
+                ("none", _) | (_, true) => self.egress.into(),
+                (hook, false) => format!("{hook}, lost"),
+            },
         ]
     }
 }
@@ -134,10 +149,15 @@ pub fn write_status(status: &Status, format: Format, out: &mut dyn Write) -> io:
         format!("{} of {}", status.bindings, status.max_bindings),
     )?;
     fact("memory", bytes(status.memory_bytes))?;
-    fact(
-        "removal",
-        format!("demux unload --all; without demux: rm -r {}", status.path),
-    )?;
+    let mut removal = format!("demux unload --all; without demux: rm -r {}", status.path);
+    for command in status
+        .interfaces
+        .iter()
+        .filter_map(|interface| interface.egress_removal.as_ref())
+    {
+        removal = format!("{removal}; {command}");
+    }
+    fact("removal", removal)?;
     let (yellow, plain) = if styled {
         ("\x1b[1;33m", "\x1b[0m")
     } else {
@@ -174,6 +194,11 @@ mod tests {
                 probation_left_ms: Some(41_000),
                 program_id: Some(12),
                 attached: true,
+                egress: "clsact",
+                egress_program_id: Some(13),
+                egress_attached: true,
+                egress_note: None,
+                egress_removal: Some("tc filter del dev eth0 egress".into()),
             }],
             warnings: vec!["eth\x1b1 is gone".into()],
         }
@@ -190,8 +215,8 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "\
-IFACE  INDEX  MODE    DEFAULT  PROBATION  PROGRAM  ATTACHED
-eth0       2  native  drop     41s left        12  yes
+IFACE  INDEX  MODE    DEFAULT  PROBATION  PROGRAM  ATTACHED  EGRESS
+eth0       2  native  drop     41s left        12  yes       clsact
 
 netns           blue
 track           local
@@ -199,7 +224,7 @@ kernel sockets  asked
 connections     3 of 131072 (2 confirmed)
 bindings        1 of 4095
 memory          20.0 MiB
-removal         demux unload --all; without demux: rm -r /sys/fs/bpf/demux/7
+removal         demux unload --all; without demux: rm -r /sys/fs/bpf/demux/7; tc filter del dev eth0 egress
 warning: eth\\u{1b}1 is gone
 "
         );

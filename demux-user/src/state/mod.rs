@@ -19,7 +19,7 @@ pub use self::{
     new::{NewInstance, Opened, remove_leftovers},
     paths::Paths,
 };
-use crate::{Error, Result, bpf, bpffs::BpfFs};
+use crate::{Error, Result, attach::clsact, bpf, bpffs::BpfFs, netns};
 
 /// How long a command waits for another one to end.
 const WAIT: Duration = Duration::from_secs(5);
@@ -132,6 +132,7 @@ fn entries(directory: &Path) -> Result<Vec<String>> {
 /// Removes all pins, those of links first, which is what ends them.
 fn remove_tree(paths: &Paths) -> Result<()> {
     detach_links(&paths.links());
+    delete_filters(paths)?;
     for directory in [&paths.links(), &paths.programs(), paths.directory()] {
         match fs::remove_dir_all(directory) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -150,4 +151,19 @@ fn detach_links(directory: &Path) {
         let _ = bpf::object_get(&directory.join(name), false)
             .and_then(|link| bpf::link_detach(link.as_fd()));
     }
+}
+
+/// Deletes the packet filters that hold the egress program: no pin ends them.
+fn delete_filters(paths: &Paths) -> Result<()> {
+    for ifindex in paths.egress_filters()? {
+        let pin = paths.egress_filter(ifindex);
+        if !clsact::delete(ifindex, &pin)? {
+            // The instance may be that of another namespace, whose interfaces are not seen from here.
+            // Who may not visit others has none there either.
+            for deleted in netns::in_all(|| clsact::delete(ifindex, &pin)).unwrap_or_default() {
+                deleted?;
+            }
+        }
+    }
+    Ok(())
 }

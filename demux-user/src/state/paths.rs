@@ -11,6 +11,8 @@ const ROOT: &str = "demux";
 const PROGRAMS: &str = "progs";
 const LINKS: &str = "links";
 const XDP_LINK: &str = "xdp_";
+const EGRESS_LINK: &str = "egress_";
+const EGRESS_FILTER: &str = "clsact_";
 
 /// Begins the name of an instance that is not complete. The BPF file system refuses names with a dot.
 pub(super) const NEW: &str = "new-";
@@ -72,6 +74,16 @@ impl Paths {
         self.links().join(format!("{XDP_LINK}{ifindex}"))
     }
 
+    /// The pin of the link that attaches the egress program to the interface with this index.
+    pub fn egress_link(&self, ifindex: u32) -> PathBuf {
+        self.links().join(format!("{EGRESS_LINK}{ifindex}"))
+    }
+
+    /// The pin of the egress program that says that a filter holds it on the interface with this index.
+    pub fn egress_filter(&self, ifindex: u32) -> PathBuf {
+        self.links().join(format!("{EGRESS_FILTER}{ifindex}"))
+    }
+
     /// The names of the maps pinned, in alphabetical order.
     ///
     /// # Errors
@@ -101,9 +113,22 @@ impl Paths {
     ///
     /// EACCES without permission to read the directory.
     pub fn xdp_links(&self) -> Result<Vec<u32>> {
+        self.link_indexes(XDP_LINK)
+    }
+
+    /// The indexes of the interfaces that have or had an egress filter, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// EACCES without permission to read the directory.
+    pub fn egress_filters(&self) -> Result<Vec<u32>> {
+        self.link_indexes(EGRESS_FILTER)
+    }
+
+    fn link_indexes(&self, prefix: &str) -> Result<Vec<u32>> {
         let mut indexes: Vec<u32> = entries(&self.links())?
             .iter()
-            .filter_map(|name| name.strip_prefix(XDP_LINK)?.parse().ok())
+            .filter_map(|name| name.strip_prefix(prefix)?.parse().ok())
             .collect();
         indexes.sort_unstable();
         Ok(indexes)

@@ -43,6 +43,23 @@ pub fn xdp_program(program_name: &str, action: u8) -> OwnedFd {
     )
 }
 
+/// A program for packets that leave, which lets them go and ends the chain.
+pub fn egress_program(program_name: &str) -> OwnedFd {
+    program(
+        program_name,
+        bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS,
+        bpf_attach_type::BPF_CGROUP_INET_INGRESS,
+        0,
+    )
+}
+
+/// Attaches a program behind all others to what leaves the interface with this index.
+///
+/// It is detached with the descriptor.
+pub fn attach_tcx(program: BorrowedFd<'_>, ifindex: u32) -> OwnedFd {
+    attach(program, ifindex, bpf_attach_type::BPF_TCX_EGRESS, 0)
+}
+
 /// A program for the socket lookup that lets the kernel choose.
 pub fn sk_lookup_program() -> OwnedFd {
     program(

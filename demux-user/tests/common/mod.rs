@@ -11,6 +11,7 @@
 pub mod bpf;
 pub mod bpffs;
 pub mod demux;
+pub mod egress;
 pub mod frames;
 pub mod netns;
 pub mod nftables;

@@ -9,6 +9,7 @@ use std::{
 
 use demux_common::{binding::PortSlot, layout::map};
 use demux_user::{
+    attach::egress,
     bpf::{self, BatchReader},
     interface::{self, AttachedXdp},
 };
@@ -24,11 +25,11 @@ const FOLLOWING: [&str; 5] = [
     "LOCAL_PREFIXES",
 ];
 
-/// Every pin with its mode and, for maps, its entries; and the XDP programs of a namespace.
+/// Every pin with its mode and, for maps, its entries; and the programs on the interfaces of a namespace.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Snapshot {
     pins: BTreeMap<PathBuf, Pin>,
-    attached: BTreeMap<String, Option<AttachedXdp>>,
+    attached: BTreeMap<String, (Option<AttachedXdp>, Vec<egress::Other>)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -55,14 +56,15 @@ impl Snapshot {
         add(&root, &mut pins);
         // The directory of all instances is made by the first command that writes.
         pins.remove(&root);
-        let interfaces = netns.enter(|| interface::all().unwrap());
-        Self {
-            pins,
-            attached: interfaces
-                .into_iter()
-                .map(|interface| (interface.name, interface.xdp))
-                .collect(),
-        }
+        let attached = netns.enter(|| {
+            let interfaces = interface::all().unwrap().into_iter();
+            let of = |interface: interface::Interface| {
+                let egress = egress::programs(interface.index).unwrap();
+                (interface.name, (interface.xdp, egress))
+            };
+            interfaces.map(of).collect()
+        });
+        Self { pins, attached }
     }
 
     /// What of it belongs to the instance with this number.

@@ -1,18 +1,20 @@
-//! Every call of aya that attaches, detaches or opens a link: they change from one aya to the next.
+//! Ingress: attaching the XDP program, in the driver or behind it.
 
-use std::{fs, io, os::fd::AsFd as _, path::Path, str::FromStr};
+use std::{io, path::Path, str::FromStr};
 
 use aya::programs::{
     ProgramError, Xdp, XdpMode,
     links::{FdLink, LinkError},
     xdp::XdpError,
 };
-use demux_common::config::Mode;
+use demux_common::{config::Mode, layout::program};
 
+use super::pin_link;
 use crate::{
-    Error, Result, bpf,
+    Error, Result,
     interface::{Interface, XdpMode as Attachment},
     object::chain,
+    state::Paths,
 };
 
 /// How a user wants the program attached.
@@ -49,19 +51,16 @@ pub struct Attached {
     pub note: Option<String>,
 }
 
-/// Attaches the program pinned at `program` to an interface, and pins the link at `link`.
+/// Attaches the ingress program of an instance to an interface.
 ///
 /// # Errors
 ///
 /// [`Error::HookBusy`] where another program is there, [`Error::Unsupported`] with the cause where
 /// the driver refuses.
-pub fn attach(
-    program: &Path,
-    interface: &Interface,
-    choice: ModeChoice,
-    link: &Path,
-) -> Result<Attached> {
-    let mut xdp = Xdp::from_pin(program, aya_obj::programs::XdpAttachType::Interface)
+pub fn attach(paths: &Paths, interface: &Interface, choice: ModeChoice) -> Result<Attached> {
+    let program = paths.program(program::INGRESS);
+    let link = &paths.xdp_link(interface.index);
+    let mut xdp = Xdp::from_pin(&program, aya_obj::programs::XdpAttachType::Interface)
         .map_err(|error| Error::unexpected(format!("open {}", program.display()), chain(&error)))?;
     let native = match choice {
         ModeChoice::Generic => None,
@@ -91,58 +90,6 @@ pub fn attach(
         Err(Refusal::Busy) => Err(busy(interface)),
         Err(refusal) => Err(refusal.into_error(interface, Mode::Generic)),
     }
-}
-
-/// Detaches from an interface, at once, and removes the pin of the link.
-///
-/// # Errors
-///
-/// Where it cannot be opened, detached or removed; one that is gone already is no error.
-pub fn detach(link: &Path) -> Result<()> {
-    let failed =
-        |doing: &str, source| Err(Error::io(format!("{doing} {}", link.display()), source));
-    // Without the pin the kernel would detach it too, but only some time after this command has ended.
-    match bpf::object_get(link, false) {
-        Ok(fd) => {
-            if let Err(source) = bpf::link_detach(fd.as_fd()) {
-                return failed("detach", source);
-            }
-        }
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return failed("open", source),
-    }
-    match fs::remove_file(link) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => failed("remove", source),
-        _ => Ok(()),
-    }
-}
-
-/// What a pinned link says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PinnedLink {
-    /// The kernel id of the program.
-    pub program_id: u32,
-    /// The index of the interface in its namespace; `None` once the interface is gone.
-    pub ifindex: Option<u32>,
-}
-
-/// Reads a pinned link; `None` where there is none.
-///
-/// # Errors
-///
-/// Without permission: links are their owner's alone.
-pub fn pinned_link(link: &Path) -> Result<Option<PinnedLink>> {
-    let fd = match bpf::object_get(link, false) {
-        Ok(fd) => fd,
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::io(format!("open {}", link.display()), source)),
-    };
-    let info = bpf::link_info(fd.as_fd())
-        .map_err(|source| Error::io(format!("describe {}", link.display()), source))?;
-    Ok(Some(PinnedLink {
-        program_id: info.program_id,
-        ifindex: info.ifindex.filter(|ifindex| *ifindex != 0),
-    }))
 }
 
 /// Why the program was not attached.
@@ -211,17 +158,7 @@ fn attach_in(
     let fd: FdLink = attached
         .try_into()
         .map_err(|error: LinkError| Refusal::Other(chain(&error)))?;
-    let pinned = fd.pin(link).map_err(|error| {
-        Refusal::Other(format!("cannot pin {}: {}", link.display(), chain(&error)))
-    })?;
-    // The pin keeps the link; the descriptor may go.
-    drop(pinned);
-    set_private(link).map_err(Refusal::Kernel)
-}
-
-fn set_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+    pin_link(fd, link).map_err(Refusal::Other)
 }
 
 fn refusal(error: ProgramError) -> Refusal {
