@@ -5,6 +5,8 @@
 mod common;
 mod table;
 
+#[path = "kernel/egress.rs"]
+mod egress;
 #[path = "kernel/live.rs"]
 mod live;
 #[path = "kernel/programs.rs"]
