@@ -101,8 +101,8 @@ impl Address {
     #[must_use]
     pub const fn is_multicast(&self, family: Family) -> bool {
         match family {
-            Family::Ipv4 => self.bytes[12] & 0xf0 == 0xe0,
-            Family::Ipv6 => self.bytes[0] == 0xff,
+            Family::Ipv4 => self.v4()[0] & 0xf0 == 0xe0,
+            Family::Ipv6 => self.words()[0].to_ne_bytes()[0] == 0xff,
         }
     }
 
@@ -118,7 +118,7 @@ impl Address {
     #[must_use]
     pub const fn is_unspecified(&self, family: Family) -> bool {
         match family {
-            Family::Ipv4 => self.bytes[12] == 0,
+            Family::Ipv4 => self.v4()[0] == 0,
             Family::Ipv6 => {
                 let [high, low] = self.words();
                 high | low == 0
@@ -130,7 +130,7 @@ impl Address {
     #[inline(always)]
     #[must_use]
     pub const fn is_v4_loopback(&self, family: Family) -> bool {
-        matches!(family, Family::Ipv4) && self.bytes[12] == 127
+        matches!(family, Family::Ipv4) && self.v4()[0] == 127
     }
 }
 

@@ -1,6 +1,9 @@
 //! The settings that the datapath reads: of the instance, and of each interface.
 
-use crate::connection::{Timeouts, is_past};
+use crate::{
+    clock::Clock,
+    connection::{State, Timeouts, is_past},
+};
 
 /// Which local endpoints get rows in the connection table.
 #[derive(
@@ -58,13 +61,22 @@ pub struct Config {
     pub local_prefixes: u8,
     /// Zero.
     pub reserved: u8,
-    /// When rows expire.
+    /// When rows expire, in seconds.
     pub timeouts: Timeouts,
+    /// The same in units of `clock`, by the number of the state: what the datapath reads.
+    pub lifetimes: [u32; State::SLOTS],
+    /// The clock of the connection table.
+    pub clock: Clock,
 }
 
-const _: () = assert!(size_of::<Config>() == 72);
+const _: () = assert!(size_of::<Config>() == 152);
 
 impl Config {
+    /// Brings the lifetimes into line with the timeouts.
+    pub fn renew_lifetimes(&mut self) {
+        self.lifetimes = self.clock.lifetimes(&self.timeouts);
+    }
+
     /// Lets every row of the connection table ask for its binding again.
     pub const fn move_epoch_on(&mut self) {
         self.epoch = match self.epoch.wrapping_add(1) {
@@ -167,8 +179,10 @@ pub struct Interface {
     pub default: Policy,
     /// How the program is attached.
     pub mode: Mode,
+    /// 1 where packets that leave by the interface are seen too.
+    pub egress: u8,
     /// Zero.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 3],
 }
 
 const _: () = assert!(size_of::<Interface>() == 24);

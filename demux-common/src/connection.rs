@@ -1,6 +1,11 @@
-//! The connection table's keys and rows, and when a row expires.
+//! Four-tuples, the states of connections, and the rows of the connection table as they are read.
 
-use crate::{address::Address, protocol::Protocol};
+use crate::{
+    address::Address,
+    protocol::Protocol,
+    table::{Cold, Flags, Line, Occupancy},
+    tcp::Half,
+};
 
 /// A four-tuple: one conversation, whichever way a packet travels.
 #[derive(
@@ -47,6 +52,9 @@ macro_rules! states {
         impl State {
             /// All of them, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// More than the highest number; a power of two.
+            pub const SLOTS: usize = TIMEOUT_SLOTS;
 
             /// The state with a number; no state has another number than those listed, and the
             /// fallback keeps a reader of shared memory within bounds.
@@ -102,7 +110,7 @@ states! {
     2 Established established "ESTABLISHED" 8000 "Both sides may send."
     3 FinWait1 fin_wait_1 "FIN-WAIT-1" 8000 "This host has finished; its FIN is not acknowledged."
     4 FinWait2 fin_wait_2 "FIN-WAIT-2" 60 "This host has finished; the remote may still send."
-    5 CloseWait close_wait "CLOSE-WAIT" 60 "The remote has finished; this host may still send."
+    5 CloseWait close_wait "CLOSE-WAIT" 8000 "The remote has finished; this host may still send."
     6 Closing closing "CLOSING" 60 "Both have finished; this host's FIN is not acknowledged."
     7 LastAck last_ack "LAST-ACK" 60 "The remote finished first; this host's FIN is not acknowledged."
     8 TimeWait time_wait "TIME-WAIT" 60 "Both have finished; late segments are waited out."
@@ -144,77 +152,122 @@ impl Direction {
     }
 }
 
-/// A row of the connection table.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    zerocopy::TryFromBytes,
-    zerocopy::IntoBytes,
-    zerocopy::KnownLayout,
-    zerocopy::Immutable,
-)]
-#[repr(C)]
+/// A row of the connection table, put together from its lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// Packets that arrived.
     pub rx_packets: u64,
     /// Bytes of the frames that arrived.
     pub rx_bytes: u64,
-    /// Packets that left; 0 while only ingress is seen.
+    /// Packets that left: segments, where the kernel hands over several in one.
     pub tx_packets: u64,
-    /// Bytes of the frames that left; 0 while only ingress is seen.
+    /// Bytes of the frames that left.
     pub tx_bytes: u64,
-    /// When the row was made: nanoseconds of the coarse monotonic clock.
-    pub created: u64,
-    /// When a packet last proved the connection alive: nanoseconds of the coarse monotonic clock.
-    pub last_seen: u64,
-    /// The sequence number that the remote sends next; 0 for UDP.
-    pub remote_next: u32,
+    /// When the row was made, in units of [`crate::clock`].
+    pub created: u32,
+    /// When a packet last proved the connection alive, in units of [`crate::clock`].
+    pub last_seen: u32,
+    /// What the remote has said; zero for UDP.
+    pub remote: Half,
+    /// What this host has said; zero for UDP.
+    pub local: Half,
     /// The configuration epoch for which `binding` was looked up.
     pub epoch: u32,
     /// Index of the binding that owns the row; 0 for none.
     pub binding: u16,
     /// The state.
     pub state: State,
-    /// Which side opened it.
-    pub direction: Direction,
-    /// [`Connection::CONFIRMED`].
-    pub flags: u32,
+    /// Who opened it, whether it is confirmed, and what was seen of it.
+    pub flags: Flags,
 }
 
-const _: () = assert!(size_of::<Connection>() == 64);
-
-const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
-
 impl Connection {
-    /// In `flags`: the handshake was seen to complete, or the kernel holds a connected socket.
-    pub const CONFIRMED: u32 = 1;
-
-    /// When the row expires, in nanoseconds of the coarse monotonic clock (which may wrap).
+    /// The row that two lines are, and its four-tuple; `None` where the first is not of a
+    /// connection, or was copied while it changed hands.
+    ///
+    /// Whether the line is reached from its home is not asked here.
     #[must_use]
-    pub fn expires(&self, timeouts: &Timeouts) -> u64 {
-        timeouts.expiry(self.state, self.last_seen)
+    pub fn read(line: &Line, cold: &Cold) -> Option<(ConnectionKey, Self)> {
+        let flags = Flags(line.flags);
+        if line.occupancy != Occupancy::Live || !line.is_whole() {
+            return None;
+        }
+        let is_v6 = flags.has(Flags::IPV6);
+        let has_cold = cold.belongs_to(line.generation);
+        if is_v6 && !has_cold {
+            return None;
+        }
+        let (local_address, remote_address) = if is_v6 {
+            (
+                Address::from_v6(cold.local_address),
+                Address::from_v6(cold.remote_address),
+            )
+        } else {
+            (
+                Address::from_v4(line.local_address),
+                Address::from_v4(line.remote_address),
+            )
+        };
+        let high = |part: u32, bits: u32| {
+            if has_cold { u64::from(part) << bits } else { 0 }
+        };
+        let key = ConnectionKey {
+            local_address,
+            remote_address,
+            local_port: line.local_port,
+            remote_port: line.remote_port,
+            protocol: flags.protocol(),
+        };
+        let connection = Self {
+            rx_packets: high(cold.rx_packets, 24) + u64::from(line.rx.packets()),
+            rx_bytes: high(cold.rx_bytes, 32) + u64::from(line.rx.bytes),
+            tx_packets: high(cold.tx_packets, 24) + u64::from(line.tx.packets()),
+            tx_bytes: high(cold.tx_bytes, 32) + u64::from(line.tx.bytes),
+            created: if has_cold {
+                cold.created
+            } else {
+                line.last_seen
+            },
+            last_seen: line.last_seen,
+            remote: line.remote,
+            local: line.local,
+            epoch: line.epoch,
+            binding: line.binding,
+            state: line.state,
+            flags,
+        };
+        Some((key, connection))
+    }
+
+    /// How long ago a packet proved it alive, in units of [`crate::clock`].
+    #[must_use]
+    pub const fn idle(&self, now: u32) -> u32 {
+        since(self.last_seen, now)
     }
 
     /// Whether the row is absent at `now`, swept or not.
     #[must_use]
-    pub fn is_expired(&self, timeouts: &Timeouts, now: u64) -> bool {
-        is_past(self.expires(timeouts), now)
+    pub fn is_expired(&self, lifetimes: &[u32; State::SLOTS], now: u32) -> bool {
+        self.idle(now) >= lifetimes[self.state as usize]
     }
-}
 
-impl Timeouts {
-    /// When a row in `state`, last seen at `last_seen`, expires.
-    #[inline(always)]
+    /// Whether this host has consented to the connection.
     #[must_use]
-    pub const fn expiry(&self, state: State, last_seen: u64) -> u64 {
-        last_seen.wrapping_add(self.of(state) as u64 * NANOSECONDS_PER_SECOND)
+    pub const fn is_confirmed(&self) -> bool {
+        self.flags.has(Flags::CONFIRMED)
     }
 }
 
-/// Whether a moment of a clock that may wrap has come.
+/// From one moment to a later one of a clock that wraps; rows are touched while they are looked at,
+/// so the later moment may seem to come first, and then nothing has passed.
+#[inline(always)]
+#[must_use]
+pub const fn since(moment: u32, now: u32) -> u32 {
+    let passed = now.wrapping_sub(moment);
+    if (passed as i32) < 0 { 0 } else { passed }
+}
+
+/// Whether a moment of a clock in nanoseconds, which may wrap, has come.
 #[inline(always)]
 #[must_use]
 pub const fn is_past(moment: u64, now: u64) -> bool {

@@ -1,5 +1,6 @@
 //! Per-CPU counters of an interface.
 
+use crate::decide::PackedDecision;
 use crate::reason::{Count, REASON_SLOTS, Reason, ReasonCounts, Verdict};
 
 /// What was counted on one interface by one CPU.
@@ -43,6 +44,13 @@ impl InterfaceCounters {
         ((verdict as usize) & 3) * REASON_SLOTS + ((reason as usize) & (REASON_SLOTS - 1))
     }
 
+    /// As [`InterfaceCounters::index`], by a packed decision.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index_of(decision: PackedDecision) -> usize {
+        decision.verdict_number() * REASON_SLOTS + decision.reason_number()
+    }
+
     /// The counter of one verdict and reason.
     #[must_use]
     pub fn get(&self, verdict: Verdict, reason: Reason) -> Count {
@@ -57,4 +65,32 @@ impl InterfaceCounters {
         count.packets += 1;
         count.bytes += bytes;
     }
+}
+
+/// What happened in the connection table, as counted by one CPU.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::KnownLayout,
+    zerocopy::Immutable,
+)]
+#[repr(C)]
+pub struct TableCounters {
+    /// Rows that were made.
+    pub entered: u64,
+    /// Those of them in the line of a row that had expired.
+    pub over_expired: u64,
+    /// Those of them in the line of a row that this host had not consented to.
+    pub over_unconfirmed: u64,
+    /// Packets that would have made a row, had there been room.
+    pub untracked: u64,
+    /// Rows that ended: by a reset, by the last acknowledgement, or because their binding was
+    /// changed. Rows that expire are not among them.
+    pub ended: u64,
 }

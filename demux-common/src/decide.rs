@@ -3,14 +3,16 @@
 use crate::{
     binding::{Binding, Target},
     config::{Config, Interface, MAX_INTERFACES, Policy, Track},
-    connection::{Connection, ConnectionKey, Direction, State, is_past},
+    follow::{self, Followed},
     matcher::{self, Endpoint},
     packet::Packet,
     parse::{Parsed, parse_into},
     protocol::Protocol,
-    reason::{Reason, Stage, Verdict},
-    tables::{Change, KernelSocket, Tables, Update, View},
-    tcp::{self, Kind, Step},
+    reason::{REASON_SLOTS, Reason, Stage, Verdict},
+    rows,
+    table::{self, Flags, Probe},
+    tables::{Kernel, KernelSocket, Tables},
+    tcp::{Kind, Side, Visibility},
     wire::ethernet::Station,
 };
 
@@ -30,7 +32,7 @@ pub struct Decision {
 }
 
 impl Decision {
-    const fn pass(stage: Stage, reason: Reason) -> Self {
+    pub(crate) const fn pass(stage: Stage, reason: Reason) -> Self {
         Self {
             verdict: Verdict::Pass,
             reason,
@@ -48,7 +50,7 @@ impl Decision {
         }
     }
 
-    const fn of_binding(self, binding: u16) -> Self {
+    pub(crate) const fn of_binding(self, binding: u16) -> Self {
         Self { binding, ..self }
     }
 
@@ -79,19 +81,71 @@ impl PackedDecision {
     pub const fn is(self, verdict: Verdict) -> bool {
         self.0 as u8 == verdict as u8
     }
+
+    /// What one step asks of the next, above the decision itself: nothing is decided yet, because
+    /// the packet belongs to no row.
+    pub const OPEN: u64 = 1 << 48;
+    /// The packet's row is of another configuration.
+    pub const REVIEW: u64 = 1 << 49;
+    /// Only the kernel's sockets know whether this host has consented to the packet's row.
+    pub const SOCKET: u64 = 1 << 50;
+    /// The packet is to make a row.
+    pub const ROW: u64 = 1 << 51;
+    /// The packet is to make a row that is confirmed from the start.
+    pub const CONFIRMED_ROW: u64 = 1 << 52;
+
+    #[inline(always)]
+    const fn asks(self, bits: u64) -> bool {
+        self.0 & bits != 0
+    }
+
+    #[inline(always)]
+    const fn asking(self, bits: u64) -> Self {
+        Self(self.0 | bits)
+    }
+
+    /// The decision alone.
+    #[inline(always)]
+    const fn plain(self) -> Self {
+        Self(self.0 & 0xffff_ffff_ffff)
+    }
+
+    /// Index of the binding that decided, or owns the row that did; 0 for none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn binding(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    /// The number of the reason, within those that counters have room for.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reason_number(self) -> usize {
+        (self.0 >> 24) as usize & (REASON_SLOTS - 1)
+    }
+
+    /// The number of the verdict.
+    #[inline(always)]
+    #[must_use]
+    pub const fn verdict_number(self) -> usize {
+        self.0 as usize & 3
+    }
 }
 
 /// The slot under which packets of an interface without an entry are counted.
 pub const UNKNOWN_INTERFACE: u32 = MAX_INTERFACES as u32;
 
-/// The slot that holds the entry of an interface.
+/// The slot that holds the entry of an interface, and the entry.
 #[inline(always)]
-fn interface_slot<T: Tables>(tables: &T, ifindex: u32) -> Option<u32> {
+pub(crate) fn interface_of<T: Tables + ?Sized>(
+    tables: &T,
+    ifindex: u32,
+) -> Option<(u32, &Interface)> {
     for slot in Interface::slots(ifindex) {
         if let Some(interface) = tables.interface(slot)
             && interface.ifindex == ifindex
         {
-            return Some(slot);
+            return Some((slot, interface));
         }
     }
     None
@@ -102,16 +156,21 @@ fn interface_slot<T: Tables>(tables: &T, ifindex: u32) -> Option<u32> {
 pub fn decide<P, T>(packet: &P, ifindex: u32, tables: &T) -> PackedDecision
 where
     P: Packet + ?Sized,
-    T: Tables,
+    T: Kernel,
 {
     let mut slot = UNKNOWN_INTERFACE;
     let mut reason = Reason::Unconfigured;
     let mut stage = Stage::Default;
-    if let Some(found) = interface_slot(tables, ifindex) {
+    if let Some((found, interface)) = interface_of(tables, ifindex) {
         slot = found;
         let mut parsed = Parsed::EMPTY;
         match parse_into(packet, &mut parsed) {
-            Ok(()) => return tables.judge(&parsed, slot),
+            Ok(()) => {
+                if let Some(decision) = tables.arrives(&parsed, slot, interface) {
+                    return decision;
+                }
+                return judge(tables, &parsed, slot);
+            }
             Err(refused) => {
                 reason = refused;
                 stage = Stage::Parse;
@@ -122,197 +181,273 @@ where
     Decision::pass(stage, reason).pack()
 }
 
-/// Decides about a packet that was parsed, counts it, and keeps the connection table.
+/// Decides about a packet of no steady connection, counts it, and keeps the connection table.
 #[inline(always)]
-pub fn judge<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, slot: u32) -> PackedDecision {
-    let decision = match (tables.interface(slot), tables.config()) {
-        (Some(interface), Some(config)) => {
-            judge_configured(tables, parsed, slot, interface, config)
-        }
-        _ => Decision::pass(Stage::Default, Reason::Unconfigured),
-    };
-    let bytes = u64::from(parsed.frame_len);
-    tables.count(slot, decision.verdict, decision.reason, bytes);
-    if decision.binding != 0 {
-        tables.count_binding(decision.binding, bytes);
+fn judge<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed, slot: u32) -> PackedDecision {
+    let mut decision = tables.follow(parsed, slot, Review::NONE);
+    if decision.asks(PackedDecision::REVIEW) {
+        let review = tables.review(parsed, slot);
+        decision = tables.follow(parsed, slot, review);
     }
-    decision.pack()
+    if decision.asks(PackedDecision::SOCKET) {
+        tables.confirm(parsed);
+    }
+    if decision.asks(PackedDecision::OPEN) {
+        decision = tables.judge_unknown(parsed, slot);
+        if decision.asks(PackedDecision::ROW | PackedDecision::CONFIRMED_ROW) {
+            tables.track(parsed, slot, decision);
+        }
+    }
+    let decision = decision.plain();
+    let bytes = u64::from(parsed.frame_len);
+    tables.count_packed(slot, decision, bytes);
+    if decision.binding() != 0 {
+        tables.count_binding(decision.binding(), bytes);
+    }
+    decision
 }
 
+/// What became of a row's binding when the configuration changed, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Review(pub u64);
+
+impl Review {
+    /// It was not asked.
+    pub const NONE: Self = Self(0);
+    const DONE: u64 = 1 << 16;
+    const LIVES_ON: u64 = 1 << 17;
+
+    #[inline(always)]
+    const fn new(binding: u16, lives_on: bool) -> Self {
+        Self(binding as u64 | Self::DONE | if lives_on { Self::LIVES_ON } else { 0 })
+    }
+
+    #[inline(always)]
+    const fn binding(self) -> u16 {
+        self.0 as u16
+    }
+
+    #[inline(always)]
+    const fn has(self, bit: u64) -> bool {
+        self.0 & bit != 0
+    }
+}
+
+/// Applies a packet to the row of its connection, and says what becomes of it. Where there is none,
+/// or none any more, the decision is [open](PackedDecision::OPEN); where the configuration has
+/// changed since the row was made, it asks for a [review](PackedDecision::REVIEW) first.
 #[inline(always)]
-fn judge_configured<T: Tables + ?Sized>(
+pub fn follow<T: Tables + ?Sized>(
     tables: &T,
     parsed: &Parsed,
     slot: u32,
-    interface: &Interface,
-    config: &Config,
-) -> Decision {
+    review: Review,
+) -> PackedDecision {
+    let (Some(interface), Some(config)) = (tables.interface(slot), tables.config()) else {
+        return Decision::pass(Stage::Default, Reason::Unconfigured).pack();
+    };
     if parsed.station != Station::new(interface.station) {
-        return Decision::pass(Stage::Parse, Reason::OtherHost);
+        return Decision::pass(Stage::Parse, Reason::OtherHost).pack();
     }
-    // Before Linux 6.2 a key must lie on the stack of the function that looks it up.
-    let key = parsed.key;
-    let context = Context {
+    let probe = Probe::new(&parsed.key, tables, tables.homes());
+    let now = config.clock.at_ticks(tables.ticks());
+    let Some(found) = rows::find(tables, &probe, &parsed.key, config, now) else {
+        return PackedDecision(PackedDecision::OPEN);
+    };
+    let mut binding = found.head.binding();
+    if table::epoch(tables, found.line) != config.epoch {
+        if !review.has(Review::DONE) {
+            return PackedDecision(PackedDecision::REVIEW);
+        }
+        if !review.has(Review::LIVES_ON) {
+            rows::end(tables, &found);
+            return PackedDecision(PackedDecision::OPEN);
+        }
+        binding = review.binding();
+    }
+    let packet = follow::Arrival {
         parsed,
-        key: &key,
-        kind: match parsed.key.protocol {
-            Protocol::Tcp => parsed.segment.flags.kind(),
-            Protocol::Udp => None,
-        },
-        slot,
-        interface,
-        config,
-        now: tables.now(),
-        tables,
+        kind: kind_of(parsed),
+        visibility: visibility(interface),
+        packets: 1,
+        bytes: parsed.frame_len,
+        epoch: config.epoch,
+        binding,
+        now,
     };
+    let decision = Decision::pass(Stage::Connection, Reason::Connection)
+        .of_binding(binding)
+        .pack();
+    match follow::follow(tables, &found, Side::Remote, &packet) {
+        Followed::Yes => decision,
+        // The handshake cannot be seen from here: the kernel knows whether it is done.
+        Followed::NeedsSocket => decision.asking(PackedDecision::SOCKET),
+        Followed::Gone => PackedDecision(PackedDecision::OPEN),
+    }
+}
 
-    let mut known = None;
-    if let Some(row) = tables.find(&key) {
-        let view = tables.view(row);
-        if !is_past(
-            config.timeouts.expiry(view.state, view.last_seen),
-            context.now,
-        ) {
-            known = Some((row, view));
-        }
-    }
-    let binding = match known {
-        Some((_, view)) if view.epoch == config.epoch => view.binding,
-        // The bindings may have changed since the row was made.
-        _ => context.binding(),
+/// The binding of a packet's local endpoint as it is now, and whether a row that was made under
+/// another configuration lives on. A row that neither a binding nor the default would let pass needs
+/// a socket of the kernel, as its first packet would today.
+#[inline(always)]
+pub fn review<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed, slot: u32) -> Review {
+    let (Some(interface), Some(config)) = (tables.interface(slot), tables.config()) else {
+        return Review::new(0, true);
     };
-    let (target, untracked) = context.target(binding);
-    if let Some((row, view)) = known {
-        if target != Target::Drop && (view.epoch == config.epoch || context.may_live_on(binding)) {
-            return context.follow(row, &view, binding);
+    let context = Context::new(tables, parsed, interface, config);
+    let binding = context.binding();
+    let (target, _) = context.target(binding);
+    let lives_on = target != Target::Drop
+        && (binding != 0
+            || matches!(interface.default, Policy::Pass)
+            || context.is_probation_over()
+            || config.kernel_sockets == 0
+            || tables.kernel_socket(&parsed.key) != KernelSocket::None);
+    Review::new(binding, lives_on)
+}
+
+/// Confirms the row of a packet if the kernel has a connected socket for it.
+#[inline(always)]
+pub fn confirm<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed) {
+    let key = &parsed.key;
+    let asks = tables
+        .config()
+        .is_some_and(|config| config.kernel_sockets != 0);
+    if asks && tables.kernel_socket(key) == KernelSocket::Connected {
+        let probe = Probe::new(key, tables, tables.homes());
+        if let Some(found) = table::find(tables, &probe, key) {
+            follow::confirm(tables, &found);
         }
-        tables.remove(&key);
     }
-    context.judge_unknown(binding, target, untracked)
+}
+
+/// Decides about a packet that belongs to no row; the decision may ask for a
+/// [row](PackedDecision::ROW).
+#[inline(always)]
+pub fn judge_unknown<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed, slot: u32) -> PackedDecision {
+    match (tables.interface(slot), tables.config()) {
+        (Some(interface), Some(config)) => {
+            let (decision, tracking) =
+                Context::new(tables, parsed, interface, config).judge_unknown();
+            decision.pack().asking(tracking as u64)
+        }
+        _ => Decision::pass(Stage::Default, Reason::Unconfigured).pack(),
+    }
+}
+
+/// Enters a row for a packet that arrived, as the decision about it asks for.
+#[inline(always)]
+pub fn track<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, slot: u32, decision: PackedDecision) {
+    let (Some(interface), Some(config)) = (tables.interface(slot), tables.config()) else {
+        return;
+    };
+    let probe = Probe::new(&parsed.key, tables, tables.homes());
+    let kind = kind_of(parsed);
+    let Some(mut new) = rows::opened(parsed, kind, Side::Remote, visibility(interface)) else {
+        return;
+    };
+    new.rx_packets = 1;
+    new.rx_bytes = parsed.frame_len;
+    new.now = config.clock.at_ticks(tables.ticks());
+    new.epoch = config.epoch;
+    new.binding = decision.binding();
+    if decision.asks(PackedDecision::CONFIRMED_ROW) {
+        new.flags = Flags(new.flags.0 | Flags::CONFIRMED);
+    }
+    rows::enter(
+        tables,
+        &probe,
+        &parsed.key,
+        &new,
+        config,
+        slot,
+        Side::Remote,
+    );
+}
+
+/// What a TCP segment asks for; `None` for UDP, and for flags that no sane sender sends.
+#[inline(always)]
+pub(crate) fn kind_of(parsed: &Parsed) -> Option<Kind> {
+    match parsed.key.protocol {
+        Protocol::Tcp => parsed.segment.flags.kind(),
+        Protocol::Udp => None,
+    }
+}
+
+#[inline(always)]
+fn visibility(interface: &Interface) -> Visibility {
+    if interface.egress != 0 {
+        Visibility::Both
+    } else {
+        Visibility::IngressOnly
+    }
 }
 
 /// What the steps below need to know of the packet and its interface.
 struct Context<'a, T: ?Sized> {
     parsed: &'a Parsed,
-    /// The four-tuple of `parsed`.
-    key: &'a ConnectionKey,
-    /// What a TCP segment asks for; `None` for UDP, and for flags that no sane sender sends.
-    kind: Option<Kind>,
-    slot: u32,
     interface: &'a Interface,
     config: &'a Config,
-    now: u64,
     tables: &'a T,
 }
 
 /// Whether a packet without a row makes one.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
 enum Tracking {
-    No,
-    Yes,
+    No = 0,
+    Yes = PackedDecision::ROW,
     /// And the row is confirmed from the start.
-    Confirmed,
+    Confirmed = PackedDecision::CONFIRMED_ROW,
 }
 
-impl<T: Tables + ?Sized> Context<'_, T> {
+impl<'a, T: Kernel + ?Sized> Context<'a, T> {
+    #[inline(always)]
+    fn new(
+        tables: &'a T,
+        parsed: &'a Parsed,
+        interface: &'a Interface,
+        config: &'a Config,
+    ) -> Self {
+        Self {
+            parsed,
+            interface,
+            config,
+            tables,
+        }
+    }
+
     /// The binding of the packet's local endpoint.
     #[inline(always)]
     fn binding(&self) -> u16 {
-        let key = &self.parsed.key;
-        matcher::find(
-            self.tables,
-            &Endpoint {
-                address: key.local_address,
-                family: self.parsed.family,
-                protocol: key.protocol,
-                ifindex: self.interface.ifindex,
-                port: key.local_port,
-                reserved: 0,
-            },
-        )
+        binding_of(self.tables, self.parsed, self.interface)
     }
 
     /// Where a binding sends its packets, and whether they are to make no rows.
     #[inline(always)]
     fn target(&self, binding: u16) -> (Target, bool) {
-        if binding == 0 {
-            return (Target::Stack, false);
-        }
-        match self.tables.binding(binding) {
-            Some(binding) => (binding.target, binding.has(Binding::UNTRACKED)),
-            None => (Target::Stack, false),
-        }
+        target_of(self.tables, binding)
     }
 
-    /// Whether a row outlives a change of the bindings or of the default. One that neither a binding
-    /// nor the default would let pass needs a socket of the kernel, as its first packet would today.
     #[inline(always)]
-    fn may_live_on(&self, binding: u16) -> bool {
-        binding != 0
-            || matches!(self.interface.default, Policy::Pass)
-            || self.interface.is_probation_over(self.now)
-            || self.config.kernel_sockets == 0
-            || self.tables.kernel_socket(self.key) != KernelSocket::None
-    }
-
-    /// Applies a packet to the row of its connection.
-    #[inline(always)]
-    fn follow(&self, row: T::Row, view: &View, binding: u16) -> Decision {
-        let decision = Decision::pass(Stage::Connection, Reason::Connection).of_binding(binding);
-        let segment = &self.parsed.segment;
-        let mut update = Update {
-            bytes: u64::from(self.parsed.frame_len),
-            alive: None,
-            state: view.state,
-            remote_next: view.remote_next,
-            epoch: self.config.epoch,
-            binding,
-            change: Change::None,
-        };
-        match (self.parsed.key.protocol, self.kind) {
-            (Protocol::Udp, _) => update.alive = Some(self.now),
-            (Protocol::Tcp, Some(kind)) => match tcp::step(
-                view.state,
-                view.remote_next,
-                kind,
-                segment.sequence,
-                segment.length,
-            ) {
-                Step::Goes(state, next) => {
-                    if matches!(view.state, State::SynReceived)
-                        && matches!(state, State::Established)
-                    {
-                        update.change = Change::Confirmed;
-                    }
-                    update.state = state;
-                    update.remote_next = next;
-                    update.alive = Some(self.now);
-                }
-                Step::Reopened => {
-                    update.state = State::SynReceived;
-                    update.remote_next = segment.sequence.wrapping_add(segment.length);
-                    update.alive = Some(self.now);
-                    update.change = Change::Reopened;
-                }
-                Step::Ends => {
-                    self.tables.remove(self.key);
-                    return decision;
-                }
-                Step::Ignored => {}
-            },
-            (Protocol::Tcp, None) => {}
-        }
-        self.tables.update(row, &update);
-        decision
+    fn is_probation_over(&self) -> bool {
+        self.interface.probation_ends != 0
+            && self.interface.is_probation_over(self.tables.coarse_ns())
     }
 
     /// Decides about a packet that belongs to no row.
     #[inline(always)]
-    fn judge_unknown(&self, binding: u16, target: Target, untracked: bool) -> Decision {
+    fn judge_unknown(&self) -> (Decision, Tracking) {
+        let binding = self.binding();
+        let (target, untracked) = self.target(binding);
         let is_default_pass = matches!(self.interface.default, Policy::Pass);
         let tracks_all = matches!(self.config.track, Track::Local);
         if binding == 0 && is_default_pass && !tracks_all {
-            return Decision::pass(Stage::Default, Reason::Unbound);
+            return (
+                Decision::pass(Stage::Default, Reason::Unbound),
+                Tracking::No,
+            );
         }
         let is_local = self.is_local();
         let mut tracking = if is_local {
@@ -322,7 +457,8 @@ impl<T: Tables + ?Sized> Context<'_, T> {
         };
         let decision = if binding != 0 {
             if target == Target::Drop {
-                return self.drop_if_ours(is_local, Stage::Binding, Reason::Bound, binding);
+                let decision = self.drop_if_ours(is_local, Stage::Binding, Reason::Bound, binding);
+                return (decision, Tracking::No);
             }
             if untracked {
                 tracking = Tracking::No;
@@ -330,16 +466,24 @@ impl<T: Tables + ?Sized> Context<'_, T> {
             Decision::pass(Stage::Binding, Reason::Bound).of_binding(binding)
         } else if is_default_pass {
             Decision::pass(Stage::Default, Reason::Unbound)
-        } else if self.interface.is_probation_over(self.now) {
-            return Decision::pass(Stage::Default, Reason::Probation);
+        } else if self.is_probation_over() {
+            return (
+                Decision::pass(Stage::Default, Reason::Probation),
+                Tracking::No,
+            );
         } else if !is_local {
-            return Decision::pass(Stage::Default, Reason::NotLocal);
+            return (
+                Decision::pass(Stage::Default, Reason::NotLocal),
+                Tracking::No,
+            );
         } else if self.config.kernel_sockets == 0 {
-            return self.drop_if_ours(true, Stage::Default, Reason::Unbound, 0);
+            let decision = self.drop_if_ours(true, Stage::Default, Reason::Unbound, 0);
+            return (decision, Tracking::No);
         } else {
-            let socket = self.tables.kernel_socket(self.key);
+            let socket = self.tables.kernel_socket(&self.parsed.key);
             if socket == KernelSocket::None {
-                return self.drop_if_ours(true, Stage::Default, Reason::NoSocket, 0);
+                let decision = self.drop_if_ours(true, Stage::Default, Reason::NoSocket, 0);
+                return (decision, Tracking::No);
             }
             tracking = if tracks_all {
                 self.learn(socket)
@@ -348,17 +492,17 @@ impl<T: Tables + ?Sized> Context<'_, T> {
             };
             Decision::pass(Stage::KernelSocket, Reason::KernelSocket)
         };
-        if tracking != Tracking::No && self.parsed.may_be_tracked() {
-            self.track(binding, tracking == Tracking::Confirmed);
+        if !self.parsed.may_be_tracked() {
+            tracking = Tracking::No;
         }
-        decision
+        (decision, tracking)
     }
 
     /// Drops only what this host itself would have received. The routing table is asked too:
     /// addresses may have gone since they were entered.
     #[inline(always)]
     fn drop_if_ours(&self, is_local: bool, stage: Stage, reason: Reason, binding: u16) -> Decision {
-        if is_local && !self.tables.may_forward(self.key) {
+        if is_local && !self.tables.may_forward(&self.parsed.key) {
             Decision::drop(stage, reason).of_binding(binding)
         } else {
             Decision::pass(stage, Reason::NotLocal)
@@ -368,11 +512,7 @@ impl<T: Tables + ?Sized> Context<'_, T> {
     /// Whether the destination is one of this host's own addresses.
     #[inline(always)]
     fn is_local(&self) -> bool {
-        let address = &self.key.local_address;
-        address.is_v4_loopback(self.parsed.family)
-            || self
-                .tables
-                .is_local(address, self.config.local_prefixes != 0)
+        is_own(self.tables, self.parsed, self.config)
     }
 
     /// Whether a packet that a socket of the kernel takes makes a row, so that the next one need
@@ -382,60 +522,54 @@ impl<T: Tables + ?Sized> Context<'_, T> {
         if matches!(self.parsed.key.protocol, Protocol::Udp) {
             return Tracking::Yes;
         }
+        let is_syn = matches!(kind_of(self.parsed), Some(Kind::Syn));
         match socket {
             // The owner answers with a challenge ACK (RFC 5961, section 4): nothing is proved.
-            KernelSocket::Connected if matches!(self.kind, Some(Kind::Syn)) => Tracking::No,
+            KernelSocket::Connected if is_syn => Tracking::No,
             KernelSocket::Connected => Tracking::Confirmed,
             // A listener takes ACKs too, for SYN cookies; but such an ACK may as well be a forgery.
-            KernelSocket::Listener if !matches!(self.kind, Some(Kind::Syn)) => Tracking::No,
+            KernelSocket::Listener if !is_syn => Tracking::No,
             _ => Tracking::Yes,
         }
     }
+}
 
-    /// Enters a row for a packet to one of this host's own addresses.
-    #[inline(always)]
-    fn track(&self, binding: u16, confirmed: bool) {
-        let parsed = self.parsed;
-        let segment = &parsed.segment;
-        let opened = match parsed.key.protocol {
-            Protocol::Udp => Some((State::Unreplied, 0)),
-            Protocol::Tcp => match self.kind {
-                Some(kind) => tcp::opens(kind, segment.sequence, segment.length),
-                None => None,
-            },
-        };
-        let Some((state, remote_next)) = opened else {
-            return;
-        };
-        let connection = Connection {
-            rx_packets: 1,
-            rx_bytes: u64::from(self.parsed.frame_len),
-            tx_packets: 0,
-            tx_bytes: 0,
-            created: self.now,
-            last_seen: self.now,
-            remote_next,
-            epoch: self.config.epoch,
-            binding,
-            state,
-            direction: self.direction(),
-            flags: if confirmed { Connection::CONFIRMED } else { 0 },
-        };
-        if !self.tables.insert(self.key, &connection) {
-            self.tables
-                .count_untracked(self.slot, u64::from(parsed.frame_len));
-        }
-    }
+/// The binding of the local endpoint of a packet.
+#[inline(always)]
+pub(crate) fn binding_of<T: Tables + ?Sized>(
+    tables: &T,
+    parsed: &Parsed,
+    interface: &Interface,
+) -> u16 {
+    let key = &parsed.key;
+    matcher::find(
+        tables,
+        &Endpoint {
+            address: key.local_address,
+            family: parsed.family,
+            protocol: key.protocol,
+            ifindex: interface.ifindex,
+            port: key.local_port,
+            reserved: 0,
+        },
+    )
+}
 
-    /// Who opened the connection. A SYN tells; in the middle of a stream the lower port is taken
-    /// for the server's.
-    #[inline(always)]
-    fn direction(&self) -> Direction {
-        match self.kind {
-            Some(Kind::Syn) => Direction::In,
-            Some(Kind::SynAck) => Direction::Out,
-            _ if self.parsed.key.local_port <= self.parsed.key.remote_port => Direction::In,
-            _ => Direction::Out,
-        }
+/// Where a binding sends its packets, and whether they are to make no rows.
+#[inline(always)]
+pub(crate) fn target_of<T: Tables + ?Sized>(tables: &T, binding: u16) -> (Target, bool) {
+    if binding == 0 {
+        return (Target::Stack, false);
     }
+    match tables.binding(binding) {
+        Some(binding) => (binding.target, binding.has(Binding::UNTRACKED)),
+        None => (Target::Stack, false),
+    }
+}
+
+/// Whether the local address of a packet is one of this host's own.
+#[inline(always)]
+pub(crate) fn is_own<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, config: &Config) -> bool {
+    let address = &parsed.key.local_address;
+    address.is_v4_loopback(parsed.family) || tables.is_local(address, config.local_prefixes != 0)
 }

@@ -1,7 +1,7 @@
 //! The names and the version of what is pinned: the contract between one demux and the next.
 
 /// The version of all map types together. A pinned instance of another version is refused.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Names of maps, which are also the names of their pins. At most 15 bytes, as the kernel keeps no more.
 pub mod map {
@@ -25,14 +25,20 @@ pub mod map {
     pub const ADDRESSES: &str = "ADDRESSES";
     /// [`crate::binding::PrefixMatch`] by [`crate::binding::PrefixKey`].
     pub const PREFIXES: &str = "PREFIXES";
-    /// [`crate::connection::Connection`] by [`crate::connection::ConnectionKey`].
+    /// [`crate::table::Line`] by index.
     pub const CONNECTIONS: &str = "CONNECTIONS";
+    /// [`crate::table::Cold`] by index.
+    pub const CONNECTION_COLD: &str = "CONNECTION_COLD";
+    /// [`crate::counters::TableCounters`], per CPU.
+    pub const TABLE_COUNTS: &str = "TABLE_COUNTS";
+    /// [`crate::table::Secret`]; nobody but the owner may read it.
+    pub const SECRET: &str = "SECRET";
     /// 1 by each local address.
     pub const LOCALS: &str = "LOCALS";
     /// 1 by each local prefix shorter than an address.
     pub const LOCAL_PREFIXES: &str = "LOCAL_PREFIXES";
 
-    /// All of them.
+    /// All of them that whoever may look at demux may read.
     pub const ALL: &[&str] = &[
         META,
         CONFIG,
@@ -45,9 +51,14 @@ pub mod map {
         ADDRESSES,
         PREFIXES,
         CONNECTIONS,
+        CONNECTION_COLD,
+        TABLE_COUNTS,
         LOCALS,
         LOCAL_PREFIXES,
     ];
+
+    /// Those that only the owner may read.
+    pub const PRIVATE: &[&str] = &[SECRET];
 }
 
 /// Names of programs, which are also the names of their pins.
@@ -56,11 +67,21 @@ pub mod program {
     pub const INGRESS: &str = "demux_xdp";
     /// The egress program.
     pub const EGRESS: &str = "demux_egress";
+    /// What changes the connection table for the controller, in test runs only.
+    pub const CONTROL: &str = "demux_control";
     /// The twin of the ingress program for `explain`.
     pub const EXPLAIN: &str = "demux_explain";
 
     /// All of them.
-    pub const ALL: &[&str] = &[INGRESS, EGRESS, EXPLAIN];
+    pub const ALL: &[&str] = &[INGRESS, EGRESS, CONTROL, EXPLAIN];
+}
+
+/// Names of constants that are set before the programs are loaded.
+pub mod constant {
+    /// The numbers of [`crate::table::Secret`].
+    pub const HASH_NUMBERS: &str = "HASH_NUMBERS";
+    /// How many homes the connection table has: [`crate::table::homes`].
+    pub const TABLE_HOMES: &str = "TABLE_HOMES";
 }
 
 /// How many entries the tables have where `load` is told nothing else.

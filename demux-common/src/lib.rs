@@ -19,17 +19,25 @@
 
 pub mod address;
 pub mod binding;
+pub mod clock;
+pub mod command;
 pub mod config;
 pub mod connection;
 pub mod counters;
 pub mod decide;
+pub mod egress;
 pub mod explanation;
+pub mod fast;
+mod follow;
 pub mod layout;
 pub mod matcher;
 pub mod packet;
 pub mod parse;
 pub mod protocol;
 pub mod reason;
+mod rows;
+pub mod table;
 pub mod tables;
 pub mod tcp;
+pub mod udp;
 pub mod wire;

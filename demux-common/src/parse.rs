@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+/// Bytes of a UDP header.
+const UDP_HEADER: u32 = 8;
+
 /// A TCP segment or UDP datagram that was parsed without doubt.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -29,6 +32,8 @@ pub struct Parsed {
     pub family: Family,
     /// The length of the frame in bytes.
     pub frame_len: u32,
+    /// The length of all its headers in bytes: what each segment has that is cut from it.
+    pub headers_len: u32,
 }
 
 /// Parses an arriving frame.
@@ -70,11 +75,13 @@ pub fn parse_into<P: Packet + ?Sized>(packet: &P, parsed: &mut Parsed) -> Result
         parsed.key.protocol = Protocol::Tcp;
         parsed.key.local_port = parsed.segment.destination_port;
         parsed.key.remote_port = parsed.segment.source_port;
+        parsed.headers_len = payload.offset as u32 + parsed.segment.header_len;
     } else if payload.protocol == Protocol::Udp.ip_number() {
         let ports = udp::read(packet, &payload)?;
         parsed.key.protocol = Protocol::Udp;
         parsed.key.local_port = ports.destination_port;
         parsed.key.remote_port = ports.source_port;
+        parsed.headers_len = payload.offset as u32 + UDP_HEADER;
     } else {
         return Err(Reason::OtherProtocol);
     }
@@ -112,12 +119,23 @@ impl Parsed {
             destination_port: 0,
             flags: Flags(0),
             sequence: 0,
+            acknowledgement: 0,
             length: 0,
+            header_len: 0,
         },
         station: Station::new([0; 6]),
         family: Family::Ipv4,
         frame_len: 0,
+        headers_len: 0,
     };
+
+    /// Sees the frame from the other side: it leaves, so its source is local.
+    #[inline(always)]
+    pub fn turn(&mut self) {
+        let key = &mut self.key;
+        core::mem::swap(&mut key.local_address, &mut key.remote_address);
+        core::mem::swap(&mut key.local_port, &mut key.remote_port);
+    }
 
     /// Whether a row may be made for this packet at all: a remote that could be answered,
     /// and not a packet that claims to come from its own destination (the "land" attack).

@@ -4,12 +4,15 @@ use crate::{
     address::Address,
     binding::{AddressKey, Binding, PortProfile, PortSlot, PrefixKey, PrefixMatch},
     config::{Config, Interface},
-    connection::{Connection, ConnectionKey, Direction, State},
-    decide::{self, PackedDecision},
+    connection::ConnectionKey,
+    decide::{self, PackedDecision, Review},
+    egress::{self, Departure},
+    fast,
     matcher::{self, Endpoint},
     parse::Parsed,
     protocol::Protocol,
     reason::{Reason, Verdict},
+    table::{Memory, Numbers},
 };
 
 /// What the kernel's own tables of sockets say of a four-tuple.
@@ -45,120 +48,113 @@ pub trait BindingTables {
     }
 }
 
-/// What the packet path reads of a row; see [`Connection`].
+/// Something that happened in the connection table, counted per CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    /// The state.
-    pub state: State,
-    /// The sequence number that the remote sends next.
-    pub remote_next: u32,
-    /// When a packet last proved the connection alive.
-    pub last_seen: u64,
-    /// The configuration epoch for which `binding` was looked up.
-    pub epoch: u32,
-    /// Index of the binding that owns the row; 0 for none.
-    pub binding: u16,
+pub enum TableEvent {
+    /// A row was made.
+    Entered,
+    /// A row was made in the line of one that had expired.
+    OverExpired,
+    /// A row was made in the line of one that this host had not consented to.
+    OverUnconfirmed,
+    /// There was no room for a row.
+    Untracked,
+    /// A row ended.
+    Ended,
 }
 
-/// What an arriving packet changes of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Update {
-    /// Bytes of the frame.
-    pub bytes: u64,
-    /// The time, where the packet proves the connection alive.
-    pub alive: Option<u64>,
-    /// The state.
-    pub state: State,
-    /// The sequence number that the remote sends next.
-    pub remote_next: u32,
-    /// The configuration epoch for which `binding` was looked up.
-    pub epoch: u32,
-    /// Index of the binding that owns the row; 0 for none.
-    pub binding: u16,
-    /// What becomes of the row besides.
-    pub change: Change,
+impl TableEvent {
+    /// All of them, in the order of [`crate::counters::TableCounters`].
+    pub const ALL: [Self; 5] = [
+        Self::Entered,
+        Self::OverExpired,
+        Self::OverUnconfirmed,
+        Self::Untracked,
+        Self::Ended,
+    ];
 }
 
-/// What becomes of a row besides its fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing.
-    None,
-    /// It is confirmed.
-    Confirmed,
-    /// It starts anew, for a new connection that the remote opened with the same four-tuple.
-    Reopened,
-}
-
-impl Update {
-    /// Applies the packet.
-    #[inline(always)]
-    pub fn apply(&self, connection: &mut Connection) {
-        connection.rx_packets += 1;
-        connection.rx_bytes += self.bytes;
-        connection.binding = self.binding;
-        connection.epoch = self.epoch;
-        connection.state = self.state;
-        connection.remote_next = self.remote_next;
-        if let Some(now) = self.alive {
-            connection.last_seen = now;
-        }
-        match self.change {
-            Change::None => {}
-            Change::Confirmed => connection.flags |= Connection::CONFIRMED,
-            Change::Reopened => {
-                connection.flags = 0;
-                connection.direction = Direction::In;
-                connection.created = connection.last_seen;
-                connection.rx_packets = 1;
-                connection.rx_bytes = self.bytes;
-                connection.tx_packets = 0;
-                connection.tx_bytes = 0;
-            }
-        }
-    }
-}
-
-/// The connection table.
-pub trait ConnectionTable {
-    /// A handle to a row; the row may change or vanish under it at any time.
-    type Row: Copy;
-
-    /// The row of a four-tuple, expired or not.
-    fn find(&self, key: &ConnectionKey) -> Option<Self::Row>;
-    /// What the packet path needs to know of the row.
-    fn view(&self, row: Self::Row) -> View;
-    /// Applies a packet to the row.
-    fn update(&self, row: Self::Row, update: &Update);
-    /// Enters a row, replacing one with the same key; `false` where there is no room.
-    fn insert(&self, key: &ConnectionKey, connection: &Connection) -> bool;
-    /// Removes a row.
-    fn remove(&self, key: &ConnectionKey);
-}
-
-/// Everything else that the packet path reads, and the counters that it writes.
-pub trait Tables: BindingTables + ConnectionTable {
+/// What both directions need: bindings, the connection table, settings and counters.
+pub trait Tables: BindingTables + Memory + Numbers {
     /// The settings of the instance.
     fn config(&self) -> Option<&Config>;
     /// The entry of an interface slot.
     fn interface(&self, slot: u32) -> Option<&Interface>;
-    /// The coarse monotonic clock, in nanoseconds.
-    fn now(&self) -> u64;
-    /// Asks the kernel's own sockets.
-    fn kernel_socket(&self, key: &ConnectionKey) -> KernelSocket;
+    /// How many homes the connection table has.
+    fn homes(&self) -> u32;
+    /// The kernel's tick counter: see [`crate::clock`].
+    fn ticks(&self) -> u64;
     /// Whether this is one of the host's own addresses; `prefixes` says whether AnyIP routes exist.
     fn is_local(&self, address: &Address, prefixes: bool) -> bool;
-    /// Whether the routing table might send the packet on, or has no answer.
-    fn may_forward(&self, key: &ConnectionKey) -> bool;
     /// Counts a packet of an interface slot.
     fn count(&self, slot: u32, verdict: Verdict, reason: Reason, bytes: u64);
+    /// As [`Tables::count`], by a packed decision.
+    fn count_packed(&self, slot: u32, decision: PackedDecision, bytes: u64);
     /// Counts a packet that found no room in the connection table.
     fn count_untracked(&self, slot: u32, bytes: u64);
     /// Counts a packet of a binding.
     fn count_binding(&self, index: u16, bytes: u64);
-    /// [`decide::judge`]; the kernel program puts it into a function of its own.
+    /// Counts what happened in the connection table.
+    fn count_event(&self, event: TableEvent);
+    /// [`fast::arrives`]; the kernel program may put it into a function of its own.
     #[inline(always)]
-    fn judge(&self, parsed: &Parsed, slot: u32) -> PackedDecision {
-        decide::judge(self, parsed, slot)
+    fn arrives(&self, parsed: &Parsed, slot: u32, interface: &Interface) -> Option<PackedDecision> {
+        fast::arrives(self, parsed, slot, interface)
+    }
+    /// [`fast::leaves`]; the kernel program may put it into a function of its own.
+    #[inline(always)]
+    fn leaves(&self, parsed: &Parsed, packets: u32, bytes: u32) -> bool {
+        fast::leaves(self, parsed, packets, bytes)
+    }
+    /// [`egress::follow`]; the kernel program puts it into a function of its own.
+    #[inline(always)]
+    fn follow_departing(&self, parsed: &Parsed, departure: &Departure) -> bool {
+        egress::follow(self, parsed, departure)
+    }
+    /// [`egress::admit`].
+    #[inline(always)]
+    fn admit_departing(&self, parsed: &Parsed, departure: &Departure, slot: u32) -> Option<u16> {
+        egress::admit(self, parsed, departure, slot)
+    }
+    /// [`egress::track`].
+    #[inline(always)]
+    fn track_departing(&self, parsed: &Parsed, departure: &Departure, slot: u32, binding: u16) {
+        egress::track(self, parsed, departure, slot, binding);
+    }
+}
+
+/// What only arriving packets need: the kernel's own opinion.
+pub trait Kernel: Tables {
+    /// The coarse monotonic clock, in nanoseconds.
+    fn coarse_ns(&self) -> u64;
+    /// Asks the kernel's own sockets.
+    fn kernel_socket(&self, key: &ConnectionKey) -> KernelSocket;
+    /// Whether the routing table might send the packet on, or has no answer.
+    fn may_forward(&self, key: &ConnectionKey) -> bool;
+    /// [`decide::follow`]; the kernel program puts this step, like those below, into a function of
+    /// its own.
+    #[inline(always)]
+    fn follow(&self, parsed: &Parsed, slot: u32, review: Review) -> PackedDecision {
+        decide::follow(self, parsed, slot, review)
+    }
+    /// [`decide::review`].
+    #[inline(always)]
+    fn review(&self, parsed: &Parsed, slot: u32) -> Review {
+        decide::review(self, parsed, slot)
+    }
+    /// [`decide::confirm`].
+    #[inline(always)]
+    fn confirm(&self, parsed: &Parsed) {
+        decide::confirm(self, parsed);
+    }
+    /// [`decide::judge_unknown`].
+    #[inline(always)]
+    fn judge_unknown(&self, parsed: &Parsed, slot: u32) -> PackedDecision {
+        decide::judge_unknown(self, parsed, slot)
+    }
+    /// [`decide::track`].
+    #[inline(always)]
+    fn track(&self, parsed: &Parsed, slot: u32, decision: PackedDecision) {
+        decide::track(self, parsed, slot, decision);
     }
 }

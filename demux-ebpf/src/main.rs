@@ -4,6 +4,7 @@
 //! and the tables ([`tables`]) that it runs on.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 #![cfg_attr(
     target_arch = "bpf",
     allow(internal_features, reason = "BPF has no other atomics")
@@ -27,14 +28,24 @@ mod programs {
         macros::{classifier, xdp},
         programs::{TcContext, XdpContext},
     };
-    use demux_common::{decide::decide, explanation::Explanation, reason::Verdict};
+    use demux_common::{
+        command::{BATCH, Command, Preamble},
+        decide::decide,
+        egress::{self, Departure},
+        explanation::Explanation,
+        reason::Verdict,
+        tables::Tables as _,
+    };
 
-    use crate::{packet::Frame, tables::Maps};
+    use crate::{
+        packet::Frame,
+        tables::{Maps, demux_execute},
+    };
 
     /// Decides about every frame that arrives.
     #[xdp(frags)]
     pub(crate) fn demux_xdp(ctx: XdpContext) -> u32 {
-        let tables = Maps::<true>::new(&ctx);
+        let tables = Maps::<_, true>::new(&ctx);
         let decision = decide(&Frame::new(&ctx), ctx.ingress_ifindex() as u32, &tables);
         #[cfg(feature = "log")]
         crate::log::decision(&ctx, decision);
@@ -45,12 +56,58 @@ mod programs {
         xdp_action::XDP_PASS
     }
 
-    /// Sees every frame that leaves, and never drops one.
+    /// Sees every frame that leaves, and never holds one up.
     #[classifier]
-    pub(crate) fn demux_egress(_ctx: TcContext) -> i32 {
+    pub(crate) fn demux_egress(ctx: TcContext) -> i32 {
+        let departure = Departure {
+            // SAFETY: the context is the program's own.
+            ifindex: unsafe { (*ctx.skb.skb).ifindex },
+            // SAFETY: as above.
+            segments: unsafe { (*ctx.skb.skb).gso_segs },
+            // SAFETY: as above.
+            is_forwarded: unsafe { (*ctx.skb.skb).ingress_ifindex },
+            reserved: 0,
+        };
+        // The headers of what this host sends are together mostly, but need not be.
+        if ctx.data_end() - ctx.data() < LONGEST_HEADERS {
+            let length = ctx.len().min(LONGEST_HEADERS as u32);
+            // Where it cannot be done, the frame is as it was.
+            let _ = ctx.pull_data(length);
+        }
+        egress::observe(&Frame::of_skb(&ctx), &departure, &Maps::<_, true>::new(()));
         // The next program on the hook decides; with none left the frame goes out.
         TC_ACT_UNSPEC
     }
+
+    /// Does in the connection table what the controller asks for: see [`demux_common::command`].
+    /// Never attached, only run on packets of the controller's making.
+    #[xdp]
+    pub(crate) fn demux_control(ctx: XdpContext) -> u32 {
+        const COMMANDS: usize = size_of::<Preamble>();
+        const OUTCOME: usize = core::mem::offset_of!(Command, outcome);
+        let frame = Frame::new(&ctx);
+        let Some(preamble) = frame.read::<Preamble>(0) else {
+            return xdp_action::XDP_DROP;
+        };
+        let ticks = Maps::<_, true>::new(()).ticks();
+        frame.write_at(core::mem::offset_of!(Preamble, ticks), &ticks);
+        for index in 0..BATCH {
+            if index as u64 >= preamble.count {
+                break;
+            }
+            let offset = COMMANDS + index * size_of::<Command>();
+            let Some(command) = frame.read::<Command>(offset) else {
+                break;
+            };
+            let outcome = demux_execute(&command) as u32;
+            frame.write_at(offset + OUTCOME, &outcome);
+        }
+        xdp_action::XDP_DROP
+    }
+
+    /// Headers longer than this are none that the parser takes: Ethernet with two tags, IPv4 or
+    /// IPv6 with options or extensions, TCP with options.
+    const LONGEST_HEADERS: usize = 14 + 8 + 60 + 60;
 
     /// Says what [`demux_xdp`] would do with a frame, and changes nothing.
     ///
@@ -59,7 +116,7 @@ mod programs {
     #[xdp(frags)]
     pub(crate) fn demux_explain(ctx: XdpContext) -> u32 {
         const REPORT: i32 = size_of::<Explanation>() as i32;
-        let tables = Maps::<false>::new(&ctx);
+        let tables = Maps::<_, false>::new(&ctx);
         let decision = decide(&Frame::new(&ctx), ctx.ingress_ifindex() as u32, &tables);
         // An explanation is a packed decision.
         let report = decision.0;

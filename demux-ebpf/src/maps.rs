@@ -4,18 +4,18 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
     macros::btf_map,
 };
 use demux_common::{
     address::{Address, Family},
     binding::{AddressKey, Binding, PortProfile, PortSlot, PrefixKey, PrefixMatch},
     config::{Config, Interface, MAX_INTERFACES},
-    connection::{Connection, ConnectionKey},
-    counters::InterfaceCounters,
+    counters::{InterfaceCounters, TableCounters},
     layout::{LocalPrefix, Meta, capacity},
     protocol::Protocol,
     reason::Count,
+    table::{self, Cold, Line, Secret},
 };
 
 /// What the trie of prefixes compares: [`demux_common::binding::PrefixKey`] without its length.
@@ -85,12 +85,32 @@ pub(crate) static ADDRESSES: HashMap<
 pub(crate) static PREFIXES: LpmTrie<PrefixData, PrefixMatch, { 2 * capacity::BINDINGS as usize }> =
     LpmTrie::new();
 
+/// The hot lines of the connection table. Of mappable arrays the values begin on a page, so that
+/// each line is one of the processor's cache.
 #[btf_map]
-pub(crate) static CONNECTIONS: LruHashMap<
-    ConnectionKey,
-    Connection,
-    { capacity::CONNECTIONS as usize },
-> = LruHashMap::new();
+pub(crate) static CONNECTIONS: Array<Line, LINES, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// The cold lines of the connection table.
+#[btf_map]
+pub(crate) static CONNECTION_COLD: Array<Cold, LINES, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+#[btf_map]
+pub(crate) static TABLE_COUNTS: PerCpuArray<TableCounters, 1> = PerCpuArray::new();
+
+/// The key of the connection table's hash, for the programs to come: the present ones have it in
+/// [`HASH_NUMBERS`]. Nobody but the owner may read it.
+#[btf_map]
+pub(crate) static SECRET: Array<Secret, 1> = Array::new();
+
+/// Set by `demux load` before the programs are loaded, and constant from then on.
+#[unsafe(no_mangle)]
+pub(crate) static HASH_NUMBERS: [u64; Secret::NUMBERS] = [0; Secret::NUMBERS];
+
+/// How many homes the connection table has; set like [`HASH_NUMBERS`].
+#[unsafe(no_mangle)]
+pub(crate) static TABLE_HOMES: u32 = table::homes(capacity::CONNECTIONS);
+
+const LINES: usize = table::lines(capacity::CONNECTIONS) as usize;
 
 #[btf_map]
 pub(crate) static LOCALS: HashMap<Address, u32, { capacity::LOCALS as usize }, NO_PREALLOC> =

@@ -1,9 +1,13 @@
 //! The one place that dereferences packet memory.
 
-use aya_ebpf::{EbpfContext as _, helpers::bpf_xdp_get_buff_len, programs::XdpContext};
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::bpf_xdp_get_buff_len,
+    programs::{TcContext, XdpContext},
+};
 use demux_common::packet::Packet;
 
-/// The frame of an XDP context, as it is now: helpers that move its head or tail end its life.
+/// The frame of a context, as it is now: helpers that move its head or tail end its life.
 pub(crate) struct Frame {
     start: usize,
     end: usize,
@@ -22,13 +26,42 @@ impl Frame {
         }
     }
 
+    /// The frame of a packet that leaves.
+    #[inline(always)]
+    pub(crate) fn of_skb(ctx: &TcContext) -> Self {
+        Self {
+            start: ctx.data(),
+            end: ctx.data_end(),
+            len: ctx.len() as usize,
+        }
+    }
+
+    /// Copies a value out of the frame; `None` where it is shorter. Any bytes must be a value of `T`.
+    #[inline(always)]
+    pub(crate) fn read<T: Copy>(&self, offset: usize) -> Option<T> {
+        let from = self.start + offset;
+        if from + size_of::<T>() > self.end {
+            return None;
+        }
+        // SAFETY: just checked that the linear part holds the value, and the read does not ask for
+        // alignment.
+        Some(unsafe { (from as *const T).read_unaligned() })
+    }
+
+    /// Writes a value into the frame; does nothing where it is shorter.
+    #[inline(always)]
+    pub(crate) fn write_at<T: Copy>(&self, offset: usize, value: &T) {
+        let to = self.start + offset;
+        if to + size_of::<T>() <= self.end {
+            // SAFETY: just checked that the frame holds that many bytes.
+            unsafe { (to as *mut T).write_unaligned(*value) };
+        }
+    }
+
     /// Writes a value over the first bytes of the frame; does nothing where it is shorter.
     #[inline(always)]
     pub(crate) fn write<T: Copy>(&self, value: &T) {
-        if self.start + size_of::<T>() <= self.end {
-            // SAFETY: just checked that the frame holds that many bytes.
-            unsafe { (self.start as *mut T).write_unaligned(*value) };
-        }
+        self.write_at(0, value);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The maps as [`demux_common::tables::Tables`], and the questions to the kernel.
 
-use core::ptr::NonNull;
+use core::intrinsics::{AtomicOrdering::SeqCst, atomic_and, atomic_cxchg, atomic_xadd};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -10,37 +10,42 @@ use aya_ebpf::{
     },
     btf_maps::lpm_trie::Key,
     helpers::{
-        self, bpf_ktime_get_coarse_ns, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
+        self, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_sk_lookup_udp, bpf_sk_release,
+        bpf_skc_lookup_tcp,
     },
     programs::XdpContext,
 };
 use demux_common::{
     address::Address,
     binding::{AddressKey, Binding, PortProfile, PortSlot, PrefixKey, PrefixMatch},
+    command::{self, Command},
     config::{Config, Interface},
-    connection::{Connection, ConnectionKey, State},
+    connection::{ConnectionKey, State},
     counters::InterfaceCounters,
-    decide::{self, PackedDecision},
+    decide::{self, PackedDecision, Review},
+    egress::{self, Departure},
+    fast,
     layout::LocalPrefix,
     matcher::{self, Endpoint},
     parse::Parsed,
     protocol::Protocol,
     reason::{Count, Reason, Verdict},
-    tables::{BindingTables, ConnectionTable, KernelSocket, Tables, Update, View},
+    table::{self, Choice, Cold, Line, Memory, Numbers},
+    tables::{BindingTables, Kernel, KernelSocket, TableEvent, Tables},
 };
 
 use crate::maps::{self, LocalPrefixData, PrefixData};
 
 /// The maps, and the context that helpers want to see. Where they are not `LIVE` every store is
 /// left out: that is what `explain` runs on.
-pub(crate) struct Maps<'a, const LIVE: bool> {
-    ctx: &'a XdpContext,
+pub(crate) struct Maps<C, const LIVE: bool> {
+    ctx: C,
 }
 
-impl<'a, const LIVE: bool> Maps<'a, LIVE> {
+impl<C, const LIVE: bool> Maps<C, LIVE> {
     /// The tables for a packet.
     #[inline(always)]
-    pub(crate) fn new(ctx: &'a XdpContext) -> Self {
+    pub(crate) fn new(ctx: C) -> Self {
         Self { ctx }
     }
 }
@@ -95,7 +100,7 @@ pub(crate) extern "C" fn demux_search(endpoint: *const Endpoint, profile: u32, a
     ))
 }
 
-impl<const LIVE: bool> BindingTables for Maps<'_, LIVE> {
+impl<C, const LIVE: bool> BindingTables for Maps<C, LIVE> {
     #[inline(always)]
     fn port(&self, protocol: Protocol, port: u16) -> Option<PortSlot> {
         BindingMaps.port(protocol, port)
@@ -127,52 +132,122 @@ impl<const LIVE: bool> BindingTables for Maps<'_, LIVE> {
     }
 }
 
-impl<const LIVE: bool> ConnectionTable for Maps<'_, LIVE> {
-    type Row = NonNull<Connection>;
-
+impl<C, const LIVE: bool> Numbers for Maps<C, LIVE> {
     #[inline(always)]
-    fn find(&self, key: &ConnectionKey) -> Option<Self::Row> {
-        maps::CONNECTIONS.get_ptr_mut(key).and_then(NonNull::new)
-    }
-
-    #[inline(always)]
-    fn view(&self, row: Self::Row) -> View {
-        // SAFETY: rows stay readable until the program ends; one that was reused meanwhile
-        // is still some row.
-        let connection = unsafe { row.as_ref() };
-        // SAFETY: as above. Read as a number, because the compiler would take the range of an enum
-        // for granted and leave out the check that the verifier wants to see.
-        let state = unsafe { (&raw const connection.state).cast::<u8>().read_volatile() };
-        View {
-            state: State::from_number(state),
-            remote_next: connection.remote_next,
-            last_seen: connection.last_seen,
-            epoch: connection.epoch,
-            binding: connection.binding,
+    fn number(&self, index: usize) -> u64 {
+        // SAFETY: every index is a constant below the length. Volatile, because the loader sets
+        // the numbers after the compiler has seen them.
+        unsafe {
+            (&raw const maps::HASH_NUMBERS)
+                .cast::<u64>()
+                .add(index)
+                .read_volatile()
         }
     }
+}
 
-    #[inline(always)]
-    fn update(&self, mut row: Self::Row, update: &Update) {
-        if !LIVE {
-            return;
-        }
-        // SAFETY: as for `view`. Packets of one connection that meet on two CPUs may each miss
-        // the other's count; the fields themselves are written whole.
-        update.apply(unsafe { row.as_mut() });
-    }
-
-    #[inline(always)]
-    fn insert(&self, key: &ConnectionKey, connection: &Connection) -> bool {
-        !LIVE || maps::CONNECTIONS.insert(key, connection, 0).is_ok()
-    }
-
-    #[inline(always)]
-    fn remove(&self, key: &ConnectionKey) {
+/// Runs `store` where stores are meant.
+macro_rules! if_live {
+    ($store:expr, $else:expr) => {
         if LIVE {
-            // A row that is gone already is as good.
-            let _ = maps::CONNECTIONS.remove(key);
+            // SAFETY: `AT` is a field of the line, and lines are map values, which stay for as long
+            // as the program runs.
+            unsafe { $store }
+        } else {
+            $else
         }
+    };
+}
+
+impl<C, const LIVE: bool> Memory for Maps<C, LIVE> {
+    type Line = *mut u8;
+
+    #[inline(always)]
+    fn line(&self, index: u32) -> Option<*mut u8> {
+        maps::CONNECTIONS.get_ptr_mut(index).map(<*mut Line>::cast)
+    }
+
+    #[inline(always)]
+    fn cold(&self, index: u32) -> Option<*mut u8> {
+        maps::CONNECTION_COLD
+            .get_ptr_mut(index)
+            .map(<*mut Cold>::cast)
+    }
+
+    #[inline(always)]
+    fn load32<const AT: usize>(&self, line: *mut u8) -> u32 {
+        // SAFETY: as in `if_live`; volatile, because other CPUs write it.
+        unsafe { line.add(AT).cast::<u32>().read_volatile() }
+    }
+
+    #[inline(always)]
+    fn load64<const AT: usize>(&self, line: *mut u8) -> u64 {
+        // SAFETY: as in `load32`.
+        unsafe { line.add(AT).cast::<u64>().read_volatile() }
+    }
+
+    #[inline(always)]
+    fn store32<const AT: usize>(&self, line: *mut u8, value: u32) {
+        if_live!(line.add(AT).cast::<u32>().write_volatile(value), ());
+    }
+
+    #[inline(always)]
+    fn store64<const AT: usize>(&self, line: *mut u8, value: u64) {
+        if_live!(line.add(AT).cast::<u64>().write_volatile(value), ());
+    }
+
+    #[inline(always)]
+    fn exchange32<const AT: usize>(&self, line: *mut u8, old: u32, new: u32) -> bool {
+        if_live!(
+            atomic_cxchg::<u32, { SeqCst }, { SeqCst }>(line.add(AT).cast(), old, new).1,
+            true
+        )
+    }
+
+    #[inline(always)]
+    fn exchange64<const AT: usize>(&self, line: *mut u8, old: u64, new: u64) -> bool {
+        if_live!(
+            atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(line.add(AT).cast(), old, new).1,
+            true
+        )
+    }
+
+    #[inline(always)]
+    fn and32<const AT: usize>(&self, line: *mut u8, mask: u32) {
+        if_live!(
+            {
+                atomic_and::<u32, u32, { SeqCst }>(line.add(AT).cast(), mask);
+            },
+            ()
+        );
+    }
+
+    #[inline(always)]
+    fn add32<const AT: usize>(&self, line: *mut u8, addend: u32) {
+        if_live!(
+            {
+                atomic_xadd::<u32, u32, { SeqCst }>(line.add(AT).cast(), addend);
+            },
+            ()
+        );
+    }
+
+    #[inline(always)]
+    fn choose(&self, home: u32, now: u32, unfit: u32, _lifetimes: &[u32; State::SLOTS]) -> Choice {
+        Choice(demux_choose(home, now, unfit))
+    }
+}
+
+/// [`table::choose`] as a global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn demux_choose(home: u32, now: u32, unfit: u32) -> u64 {
+    match maps::CONFIG.get(0) {
+        Some(config) => {
+            let tables = Maps::<_, false>::new(());
+            table::choose(&tables, home, now, unfit, &config.lifetimes).0
+        }
+        None => 0,
     }
 }
 
@@ -191,7 +266,7 @@ const TCP_SYN_RECV: u32 = 3;
 /// Not a state of any socket.
 const NO_SOCKET: u32 = 0;
 
-impl<const LIVE: bool> Tables for Maps<'_, LIVE> {
+impl<C, const LIVE: bool> Tables for Maps<C, LIVE> {
     #[inline(always)]
     fn config(&self) -> Option<&Config> {
         maps::CONFIG.get(0)
@@ -203,7 +278,127 @@ impl<const LIVE: bool> Tables for Maps<'_, LIVE> {
     }
 
     #[inline(always)]
-    fn now(&self) -> u64 {
+    fn homes(&self) -> u32 {
+        // SAFETY: as in `number`.
+        unsafe { (&raw const maps::TABLE_HOMES).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn ticks(&self) -> u64 {
+        // SAFETY: the helper has no arguments.
+        unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn is_local(&self, address: &Address, prefixes: bool) -> bool {
+        // Before Linux 6.2 a key must lie on the stack of the function that looks it up.
+        let address = &Address::from_words(address.words());
+        // SAFETY: only the presence of a value is asked.
+        if unsafe { maps::LOCALS.get(address) }.is_some() {
+            return true;
+        }
+        prefixes && is_in_local_prefix(address)
+    }
+
+    #[inline(always)]
+    fn count(&self, slot: u32, verdict: Verdict, reason: Reason, bytes: u64) {
+        if !LIVE {
+            return;
+        }
+        let Some(counters) = maps::COUNTERS.get_ptr_mut(slot) else {
+            return;
+        };
+        // SAFETY: the structure is an array of counts, the index is below its length, and this CPU
+        // is the only writer of its own copy.
+        unsafe {
+            add(
+                counters
+                    .cast::<Count>()
+                    .add(InterfaceCounters::index(verdict, reason)),
+                bytes,
+            )
+        };
+    }
+
+    #[inline(always)]
+    fn count_packed(&self, slot: u32, decision: PackedDecision, bytes: u64) {
+        if LIVE && let Some(counters) = maps::COUNTERS.get_ptr_mut(slot) {
+            // SAFETY: as in `count`.
+            unsafe {
+                add(
+                    counters
+                        .cast::<Count>()
+                        .add(InterfaceCounters::index_of(decision)),
+                    bytes,
+                );
+            };
+        }
+    }
+
+    #[inline(always)]
+    fn count_untracked(&self, slot: u32, bytes: u64) {
+        if LIVE && let Some(counters) = maps::COUNTERS.get_ptr_mut(slot) {
+            // SAFETY: the field lies within the structure, and this CPU is its only writer.
+            unsafe { add(&raw mut (*counters).untracked, bytes) };
+        }
+    }
+
+    #[inline(always)]
+    fn count_binding(&self, index: u16, bytes: u64) {
+        if LIVE && let Some(count) = maps::BINDING_COUNTS.get_ptr_mut(u32::from(index)) {
+            // SAFETY: the map has the value, and this CPU is the only writer of its own copy.
+            unsafe { add(count, bytes) };
+        }
+    }
+
+    #[inline(always)]
+    fn count_event(&self, event: TableEvent) {
+        if LIVE && let Some(counters) = maps::TABLE_COUNTS.get_ptr_mut(0) {
+            // SAFETY: every event is the index of a counter, and this CPU is the only writer of its
+            // own copy.
+            unsafe { *counters.cast::<u64>().add(event as usize) += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn follow_departing(&self, parsed: &Parsed, departure: &Departure) -> bool {
+        demux_follow_departing(parsed, departure) != 0
+    }
+
+    #[inline(always)]
+    fn admit_departing(&self, parsed: &Parsed, departure: &Departure, slot: u32) -> Option<u16> {
+        let binding = demux_admit_departing(parsed, departure, slot);
+        (binding != REFUSED).then_some(binding as u16)
+    }
+
+    #[inline(always)]
+    fn track_departing(&self, parsed: &Parsed, departure: &Departure, slot: u32, binding: u16) {
+        demux_track_departing(parsed, departure, slot, u32::from(binding));
+    }
+
+    #[inline(always)]
+    fn arrives(&self, parsed: &Parsed, slot: u32, interface: &Interface) -> Option<PackedDecision> {
+        let _ = interface;
+        let decision = if LIVE {
+            demux_arrives(parsed, slot)
+        } else {
+            demux_arrives_dry(parsed, slot)
+        };
+        (decision != REFUSED).then_some(PackedDecision(decision))
+    }
+
+    #[inline(always)]
+    fn leaves(&self, parsed: &Parsed, packets: u32, bytes: u32) -> bool {
+        demux_leaves(parsed, packets, bytes) != 0
+    }
+}
+
+/// What a step returns that has no answer.
+const REFUSED: u64 = u64::MAX;
+
+impl<const LIVE: bool> Kernel for Maps<&XdpContext, LIVE> {
+    #[inline(always)]
+    fn coarse_ns(&self) -> u64 {
         // SAFETY: the helper has no arguments.
         unsafe { bpf_ktime_get_coarse_ns() }
     }
@@ -228,15 +423,6 @@ impl<const LIVE: bool> Tables for Maps<'_, LIVE> {
     }
 
     #[inline(always)]
-    fn is_local(&self, address: &Address, prefixes: bool) -> bool {
-        // SAFETY: only the presence of a value is asked.
-        if unsafe { maps::LOCALS.get(address) }.is_some() {
-            return true;
-        }
-        prefixes && is_in_local_prefix(address)
-    }
-
-    #[inline(always)]
     fn may_forward(&self, key: &ConnectionKey) -> bool {
         let answer = route(self.ctx.as_ptr().cast(), key);
         // Both mean that the packet goes no further than this host; anything else may be a route.
@@ -245,79 +431,194 @@ impl<const LIVE: bool> Tables for Maps<'_, LIVE> {
     }
 
     #[inline(always)]
-    fn count(&self, slot: u32, verdict: Verdict, reason: Reason, bytes: u64) {
-        if !LIVE {
-            return;
-        }
-        let Some(counters) = maps::COUNTERS.get_ptr_mut(slot) else {
-            return;
-        };
-        // SAFETY: the structure is an array of counts, the index is below its length, and this CPU
-        // is the only writer of its own copy.
-        unsafe {
-            add(
-                counters
-                    .cast::<Count>()
-                    .add(InterfaceCounters::index(verdict, reason)),
-                bytes,
-            )
-        };
-    }
-
-    #[inline(always)]
-    fn count_untracked(&self, slot: u32, bytes: u64) {
-        if LIVE && let Some(counters) = maps::COUNTERS.get_ptr_mut(slot) {
-            // SAFETY: the field lies within the structure, and this CPU is its only writer.
-            unsafe { add(&raw mut (*counters).untracked, bytes) };
-        }
-    }
-
-    #[inline(always)]
-    fn count_binding(&self, index: u16, bytes: u64) {
-        if LIVE && let Some(count) = maps::BINDING_COUNTS.get_ptr_mut(u32::from(index)) {
-            // SAFETY: the map has the value, and this CPU is the only writer of its own copy.
-            unsafe { add(count, bytes) };
-        }
-    }
-
-    #[inline(always)]
-    fn judge(&self, parsed: &Parsed, slot: u32) -> PackedDecision {
-        let ctx = self.ctx.as_ptr().cast();
+    fn follow(&self, parsed: &Parsed, slot: u32, review: Review) -> PackedDecision {
         PackedDecision(if LIVE {
-            demux_judge(ctx, parsed, slot)
+            demux_follow(parsed, slot, review.0)
         } else {
-            demux_judge_dry(ctx, parsed, slot)
+            demux_follow_dry(parsed, slot, review.0)
         })
     }
+
+    #[inline(always)]
+    fn review(&self, parsed: &Parsed, slot: u32) -> Review {
+        Review(demux_review(self.ctx.as_ptr().cast(), parsed, slot))
+    }
+
+    #[inline(always)]
+    fn confirm(&self, parsed: &Parsed) {
+        if LIVE {
+            demux_confirm(self.ctx.as_ptr().cast(), parsed);
+        }
+    }
+
+    #[inline(always)]
+    fn judge_unknown(&self, parsed: &Parsed, slot: u32) -> PackedDecision {
+        PackedDecision(demux_judge(self.ctx.as_ptr().cast(), parsed, slot))
+    }
+
+    #[inline(always)]
+    fn track(&self, parsed: &Parsed, slot: u32, decision: PackedDecision) {
+        if LIVE {
+            demux_track(parsed, slot, decision.0);
+        }
+    }
 }
 
-/// [`decide::judge`] as a global function: the verifier looks at it once, and not again for each of
-/// the ways through the parser.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn demux_judge(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) -> u64 {
-    judge::<true>(ctx, parsed, slot)
-}
+// The steps of a packet's way are global functions: the verifier looks at each once, and not again
+// for each of the ways that lead to it, and only one of them at a time needs stack. The verifier
+// holds their callers to readable arguments, or null.
 
-/// [`demux_judge`] with every store left out.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn demux_judge_dry(
-    ctx: *mut xdp_md,
-    parsed: *const Parsed,
-    slot: u32,
-) -> u64 {
-    judge::<false>(ctx, parsed, slot)
-}
-
-#[inline(always)]
-fn judge<const LIVE: bool>(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) -> u64 {
-    // SAFETY: the verifier holds callers to a readable packet, or null.
-    let Some(parsed) = (unsafe { parsed.as_ref() }) else {
-        return 0;
+macro_rules! step {
+    ($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) $parsed:ident $body:block) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $name($($argument: $type),*) -> u64 {
+            // SAFETY: see above.
+            let Some($parsed) = (unsafe { $parsed.as_ref() }) else {
+                return 0;
+            };
+            $body
+        }
     };
-    let ctx = XdpContext::new(ctx);
-    decide::judge(&Maps::<LIVE>::new(&ctx), parsed, slot).0
+}
+
+step! {
+    /// [`decide::follow`].
+    demux_follow(parsed: *const Parsed, slot: u32, review: u64) parsed {
+        decide::follow(&Maps::<_, true>::new(()), parsed, slot, Review(review)).0
+    }
+}
+
+step! {
+    /// [`decide::follow`] with every store left out.
+    demux_follow_dry(parsed: *const Parsed, slot: u32, review: u64) parsed {
+        decide::follow(&Maps::<_, false>::new(()), parsed, slot, Review(review)).0
+    }
+}
+
+step! {
+    /// [`decide::review`], which stores nothing.
+    demux_review(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) parsed {
+        let ctx = XdpContext::new(ctx);
+        decide::review(&Maps::<_, false>::new(&ctx), parsed, slot).0
+    }
+}
+
+step! {
+    /// [`decide::confirm`].
+    demux_confirm(ctx: *mut xdp_md, parsed: *const Parsed) parsed {
+        let ctx = XdpContext::new(ctx);
+        decide::confirm(&Maps::<_, true>::new(&ctx), parsed);
+        0
+    }
+}
+
+step! {
+    /// [`decide::judge_unknown`], which stores nothing.
+    demux_judge(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) parsed {
+        let ctx = XdpContext::new(ctx);
+        decide::judge_unknown(&Maps::<_, false>::new(&ctx), parsed, slot).0
+    }
+}
+
+step! {
+    /// [`decide::track`].
+    demux_track(parsed: *const Parsed, slot: u32, decision: u64) parsed {
+        decide::track(&Maps::<_, true>::new(()), parsed, slot, PackedDecision(decision));
+        0
+    }
+}
+
+step! {
+    /// [`egress::follow`].
+    demux_follow_departing(parsed: *const Parsed, departure: *const Departure) parsed {
+        // SAFETY: see above.
+        match unsafe { departure.as_ref() } {
+            Some(departure) => {
+                u64::from(egress::follow(&Maps::<_, true>::new(()), parsed, departure))
+            }
+            None => 1,
+        }
+    }
+}
+
+step! {
+    /// [`fast::arrives`].
+    demux_arrives(parsed: *const Parsed, slot: u32) parsed {
+        let tables = Maps::<_, true>::new(());
+        match maps::INTERFACES.get(slot) {
+            Some(interface) => match fast::arrives(&tables, parsed, slot, interface) {
+                Some(decision) => decision.0,
+                None => REFUSED,
+            },
+            None => REFUSED,
+        }
+    }
+}
+
+step! {
+    /// [`fast::arrives`] with every store left out.
+    demux_arrives_dry(parsed: *const Parsed, slot: u32) parsed {
+        let tables = Maps::<_, false>::new(());
+        match maps::INTERFACES.get(slot) {
+            Some(interface) => match fast::arrives(&tables, parsed, slot, interface) {
+                Some(decision) => decision.0,
+                None => REFUSED,
+            },
+            None => REFUSED,
+        }
+    }
+}
+
+step! {
+    /// [`fast::leaves`].
+    demux_leaves(parsed: *const Parsed, packets: u32, bytes: u32) parsed {
+        u64::from(fast::leaves(&Maps::<_, true>::new(()), parsed, packets, bytes))
+    }
+}
+
+step! {
+    /// [`egress::admit`].
+    demux_admit_departing(parsed: *const Parsed, departure: *const Departure, slot: u32) parsed {
+        // SAFETY: see above.
+        let binding = match unsafe { departure.as_ref() } {
+            Some(departure) => egress::admit(&Maps::<_, true>::new(()), parsed, departure, slot),
+            None => None,
+        };
+        match binding {
+            Some(binding) => u64::from(binding),
+            None => REFUSED,
+        }
+    }
+}
+
+step! {
+    /// [`egress::track`].
+    demux_track_departing(
+        parsed: *const Parsed,
+        departure: *const Departure,
+        slot: u32,
+        binding: u32
+    ) parsed {
+        // SAFETY: see above.
+        if let Some(departure) = unsafe { departure.as_ref() } {
+            let tables = Maps::<_, true>::new(());
+            egress::track(&tables, parsed, departure, slot, binding as u16);
+        }
+        0
+    }
+}
+
+/// [`command::execute`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn demux_execute(command: *const Command) -> u64 {
+    // SAFETY: the verifier holds callers to a readable command, or null.
+    match unsafe { command.as_ref() } {
+        Some(command) => command::execute(&Maps::<_, true>::new(()), command) as u64,
+        None => 0,
+    }
 }
 
 /// # Safety

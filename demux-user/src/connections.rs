@@ -4,7 +4,8 @@ use std::{collections::HashMap, net::SocketAddr};
 
 use demux_common::{
     binding::Binding,
-    connection::{Connection, ConnectionKey, Direction, State, Timeouts},
+    clock::Clock,
+    connection::{Connection, ConnectionKey, Direction, State, since},
     protocol::Protocol,
 };
 
@@ -15,6 +16,32 @@ use crate::{
 };
 
 const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
+
+/// Where the packets of a connection were seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Arriving and leaving.
+    Both,
+    /// Arriving only.
+    Ingress,
+    /// Leaving only.
+    Egress,
+    /// Nowhere yet: the kernel had the connection before demux was loaded.
+    Nowhere,
+}
+
+impl Seen {
+    /// The name that users read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+            Self::Nowhere => "nowhere",
+        }
+    }
+}
 
 /// A connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +76,8 @@ pub struct Row {
     pub idle_ms: u64,
     /// Milliseconds until it expires.
     pub expires_ms: u64,
+    /// Where its packets were seen.
+    pub seen: Seen,
 }
 
 /// What rows are joined with, read at one moment.
@@ -66,13 +95,14 @@ impl<'t> Reader<'t> {
     /// Where a map cannot be read.
     pub fn new(tables: &'t Tables) -> Result<Self> {
         let bindings = tables.bindings()?.into_iter().collect();
-        let timeouts = tables.config()?.timeouts;
+        let config = tables.config()?;
         Ok(Self {
             tables,
             joiner: Joiner {
                 bindings,
-                timeouts,
-                now: now(),
+                lifetimes: config.lifetimes,
+                clock: config.clock,
+                now: config.clock.at(now()),
             },
         })
     }
@@ -99,9 +129,9 @@ impl<'t> Reader<'t> {
     pub fn totals(&self) -> Result<Totals> {
         let mut totals = Totals::default();
         self.tables.for_each_connection(|_, connection| {
-            if !connection.is_expired(&self.joiner.timeouts, self.joiner.now) {
+            if !connection.is_expired(&self.joiner.lifetimes, self.joiner.now) {
                 totals.rows += 1;
-                totals.confirmed += u64::from(is_confirmed(&connection));
+                totals.confirmed += u64::from(connection.is_confirmed());
                 if self.joiner.owner(&connection).is_some() {
                     *totals.by_binding.entry(connection.binding).or_default() += 1;
                 }
@@ -126,33 +156,41 @@ pub struct Totals {
 #[derive(Debug)]
 struct Joiner {
     bindings: HashMap<u16, Binding>,
-    timeouts: Timeouts,
-    now: u64,
+    lifetimes: [u32; State::SLOTS],
+    clock: Clock,
+    now: u32,
 }
 
 impl Joiner {
     /// The row as users see it, unless it has expired.
     fn row(&self, key: &ConnectionKey, connection: &Connection) -> Option<Row> {
-        if connection.is_expired(&self.timeouts, self.now) {
+        if connection.is_expired(&self.lifetimes, self.now) {
             return None;
         }
         let binding = self.owner(connection);
+        let idle = connection.idle(self.now);
         Some(Row {
             protocol: key.protocol,
             local: SocketAddr::new(to_ip(&key.local_address), key.local_port),
             remote: SocketAddr::new(to_ip(&key.remote_address), key.remote_port),
             state: connection.state,
-            direction: connection.direction,
-            is_confirmed: is_confirmed(connection),
+            direction: connection.flags.direction(),
+            is_confirmed: connection.is_confirmed(),
             binding: binding.map(name_of),
             target: binding.map_or("stack", |binding| binding.target.name()),
             rx_packets: connection.rx_packets,
             rx_bytes: connection.rx_bytes,
             tx_packets: connection.tx_packets,
             tx_bytes: connection.tx_bytes,
-            age_ms: milliseconds(connection.created, self.now),
-            idle_ms: milliseconds(connection.last_seen, self.now),
-            expires_ms: milliseconds(self.now, connection.expires(&self.timeouts)),
+            age_ms: self.milliseconds(since(connection.created, self.now)),
+            idle_ms: self.milliseconds(idle),
+            expires_ms: self.milliseconds(self.lifetimes[connection.state as usize] - idle),
+            seen: match (connection.rx_packets != 0, connection.tx_packets != 0) {
+                (true, true) => Seen::Both,
+                (true, false) => Seen::Ingress,
+                (false, true) => Seen::Egress,
+                (false, false) => Seen::Nowhere,
+            },
         })
     }
 
@@ -163,16 +201,10 @@ impl Joiner {
         let is_younger = connection.epoch.wrapping_sub(binding.created) as i32 >= 0;
         is_younger.then_some(binding)
     }
-}
 
-fn is_confirmed(connection: &Connection) -> bool {
-    connection.flags & Connection::CONFIRMED != 0
-}
-
-/// From one moment of a clock that may wrap to a later one; the clock is coarse, and rows change
-/// while they are read, so the later one may come first.
-fn milliseconds(from: u64, to: u64) -> u64 {
-    (to.wrapping_sub(from) as i64).max(0).unsigned_abs() / NANOSECONDS_PER_MILLISECOND
+    fn milliseconds(&self, units: u32) -> u64 {
+        u64::from(units) * self.clock.unit_ns() / NANOSECONDS_PER_MILLISECOND
+    }
 }
 
 #[cfg(test)]
@@ -180,11 +212,12 @@ mod tests {
     use demux_common::{
         address::{Address, Family},
         binding::{NAME_LEN, Target},
+        connection::Timeouts,
+        table::Flags,
+        tcp::Half,
     };
 
     use super::*;
-
-    const SECOND: u64 = 1_000_000_000;
 
     fn binding(created: u32) -> Binding {
         let mut name = [0; NAME_LEN];
@@ -205,10 +238,14 @@ mod tests {
         }
     }
 
-    fn joiner(created: u32, now: u64) -> Joiner {
+    /// Ticks of 4 ms, 16 to a unit.
+    const CLOCK: Clock = Clock::new(0, 4_000_000);
+
+    fn joiner(created: u32, now: u32) -> Joiner {
         Joiner {
             bindings: HashMap::from([(3, binding(created))]),
-            timeouts: Timeouts::default(),
+            lifetimes: CLOCK.lifetimes(&Timeouts::default()),
+            clock: CLOCK,
             now,
         }
     }
@@ -227,41 +264,43 @@ mod tests {
             rx_bytes: 100,
             tx_packets: 0,
             tx_bytes: 0,
-            created: 10 * SECOND,
-            last_seen: 20 * SECOND,
-            remote_next: 0,
+            created: 100,
+            last_seen: 200,
+            remote: Half::UNKNOWN,
+            local: Half::UNKNOWN,
             epoch,
             binding: 3,
             state: State::SynReceived,
-            direction: Direction::In,
-            flags: Connection::CONFIRMED,
+            flags: Flags(Flags::CONFIRMED),
         }
     }
 
     #[test]
     fn times_are_relative_to_the_clock() {
-        let row = joiner(1, 30 * SECOND).row(&KEY, &connection(1)).unwrap();
-        assert_eq!((row.age_ms, row.idle_ms), (20_000, 10_000));
-        assert_eq!(row.expires_ms, 50_000);
+        let row = joiner(1, 300).row(&KEY, &connection(1)).unwrap();
+        assert_eq!((row.age_ms, row.idle_ms), (200 * 64, 100 * 64));
+        // 60 s are 937.5 units, and never fewer are waited for.
+        assert_eq!(row.expires_ms, (938 - 100) * 64);
         assert_eq!(row.local.to_string(), "10.0.0.2:80");
+        assert_eq!(row.seen, Seen::Ingress);
     }
 
     #[test]
     fn a_row_that_changed_after_the_clock_was_read_is_not_from_the_future() {
-        let row = joiner(1, 15 * SECOND).row(&KEY, &connection(1)).unwrap();
+        let row = joiner(1, 150).row(&KEY, &connection(1)).unwrap();
         assert_eq!(row.idle_ms, 0);
     }
 
     #[test]
     fn an_expired_row_is_absent() {
-        assert!(joiner(1, 79 * SECOND).row(&KEY, &connection(1)).is_some());
-        assert!(joiner(1, 80 * SECOND).row(&KEY, &connection(1)).is_none());
+        assert!(joiner(1, 1137).row(&KEY, &connection(1)).is_some());
+        assert!(joiner(1, 1138).row(&KEY, &connection(1)).is_none());
     }
 
     #[test]
     fn a_row_has_the_name_of_its_binding_and_not_of_a_later_one() {
         let named = |created, epoch| {
-            joiner(created, 30 * SECOND)
+            joiner(created, 300)
                 .row(&KEY, &connection(epoch))
                 .unwrap()
                 .binding

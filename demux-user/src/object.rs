@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use aya::{Ebpf, EbpfLoader};
-use demux_common::layout::{capacity, map, program};
+use demux_common::{
+    layout::{capacity, constant, map, program},
+    table::{self, Secret},
+};
 
 use crate::{Error, Result, state::Paths};
 
@@ -29,16 +32,18 @@ impl Default for Capacities {
 }
 
 impl Capacities {
-    /// The most rows that a table may have: 2^24 rows already are more than 2 GiB.
+    /// The most connections that a table may be for: 2^24 of them already take 4 GiB.
     pub const MAX_CONNECTIONS: u32 = 1 << 24;
     /// The most bindings: their indexes are 16 bits wide, and 0 is none.
     pub const MAX_BINDINGS: u32 = 65_535;
 
     /// Entries of each map whose capacity can be chosen.
-    fn entries(self) -> [(&'static str, u32); 6] {
+    fn entries(self) -> [(&'static str, u32); 7] {
         let bindings = self.bindings + 1;
+        let lines = table::lines(self.connections);
         [
-            (map::CONNECTIONS, self.connections),
+            (map::CONNECTIONS, lines),
+            (map::CONNECTION_COLD, lines),
             (map::BINDINGS, bindings),
             (map::BINDING_COUNTS, bindings),
             // Each binding adds at most two bounds to the ports, and each bound at most one profile.
@@ -63,17 +68,21 @@ pub fn bytes() -> Result<&'static [u8]> {
     Ok(OBJECT)
 }
 
-/// Creates the maps and pins them below `paths`, and prepares the programs, not loaded yet.
+/// Creates the maps and pins them below `paths`, and prepares the programs, not loaded yet. `secret`
+/// is the key of the connection table's hash.
 ///
 /// # Errors
 ///
 /// What the kernel refuses.
-pub fn create(paths: &Paths, capacities: Capacities) -> Result<Ebpf> {
+pub fn create(paths: &Paths, capacities: Capacities, secret: &Secret) -> Result<Ebpf> {
+    let homes = table::homes(capacities.connections);
     let mut loader = EbpfLoader::new();
+    loader.override_global(constant::HASH_NUMBERS, &secret.numbers, true);
+    loader.override_global(constant::TABLE_HOMES, &homes, true);
     for (name, entries) in capacities.entries() {
         loader.map_max_entries(name, entries);
     }
-    for name in map::ALL {
+    for name in map::ALL.iter().chain(map::PRIVATE) {
         loader.map_pin_path(name, paths.map(name));
     }
     loader.load(bytes()?).map_err(|error| not_loaded(&error))

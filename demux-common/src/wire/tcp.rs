@@ -19,8 +19,12 @@ pub struct Segment {
     pub flags: Flags,
     /// SEG.SEQ.
     pub sequence: u32,
+    /// SEG.ACK; it means something only with the control bit ACK.
+    pub acknowledgement: u32,
     /// SEG.LEN: data bytes, and one each for SYN and FIN.
     pub length: u32,
+    /// Bytes of the header with its options.
+    pub header_len: u32,
 }
 
 /// Where the control bits stand.
@@ -57,6 +61,8 @@ pub fn read<P: Packet + ?Sized>(
     segment.destination_port = u16::from_be_bytes(header.dest);
     segment.flags = flags;
     segment.sequence = u32::from_be_bytes(header.seq);
+    segment.acknowledgement = u32::from_be_bytes(header.ack_seq);
+    segment.header_len = header_len as u32;
     segment.length = data + flags.sequence_space();
     Ok(())
 }

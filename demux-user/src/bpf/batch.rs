@@ -7,6 +7,7 @@ use std::{
 };
 
 use aya_obj::generated::bpf_cmd;
+use zerocopy::IntoBytes as _;
 
 use super::{
     MapInfo, address, address_mut, attributes, bpf,
@@ -231,4 +232,50 @@ impl<'fd> BatchReader<'fd> {
         }
         Ok(count)
     }
+}
+
+/// Reads the values of an array map, each of `value_size` bytes, from the index `first` on, as many
+/// as `values` has room for. Each value is copied while it may change.
+///
+/// # Errors
+///
+/// EINVAL where the map has fewer, EPERM where the descriptor may not be read.
+pub fn array_read(
+    fd: BorrowedFd<'_>,
+    first: u32,
+    value_size: usize,
+    values: &mut [u8],
+) -> io::Result<()> {
+    let total = values.len() / value_size;
+    let mut keys = vec![0u32; total];
+    let mut done = 0;
+    while done < total {
+        let from = (first + done as u32).checked_sub(1);
+        let mut to = 0u32;
+        let mut attributes = attributes();
+        // SAFETY: these are the fields of the batch commands.
+        let batch = unsafe { &mut attributes.batch };
+        batch.map_fd = fd.as_raw_fd() as u32;
+        batch.in_batch = from.as_ref().map_or(0, |from| address(from.as_bytes()));
+        batch.out_batch = address_mut(to.as_mut_bytes());
+        batch.keys = address_mut(keys[done..].as_mut_bytes());
+        batch.values = address_mut(&mut values[done * value_size..]);
+        batch.count = (total - done) as u32;
+        // SAFETY: the buffers outlive the call and have room for so many elements and a position.
+        let result = unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attributes) };
+        // SAFETY: the kernel has written how many it read.
+        let count = unsafe { attributes.batch.count } as usize;
+        match result {
+            Ok(_) => {}
+            // The end of the map.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) && done + count == total => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                return Err(io::Error::from_raw_os_error(libc::EINVAL));
+            }
+            Err(error) => return Err(error),
+        }
+        done += count;
+    }
+    Ok(())
 }

@@ -64,3 +64,18 @@ impl Drop for MappedWords {
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.count * size_of::<u64>()) };
     }
 }
+
+/// Returns after every BPF program that is running now has ended.
+///
+/// # Errors
+///
+/// ENOSYS where the kernel has no membarrier(2).
+pub fn synchronize() -> io::Result<()> {
+    // SAFETY: the call takes no pointers. This command waits for a grace period of RCU
+    // (synchronize_rcu), and programs run within a read-side section of it.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

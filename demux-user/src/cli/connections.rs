@@ -9,7 +9,7 @@ use crate::{Result, connections::Reader, filter::Filter, render::ConnectionRow};
 /// List connections
 ///
 /// A connection is one four-tuple of one protocol; on loopback both sides are local, so there are two
-/// rows. In this version rows are made and kept from the packets that arrive.
+/// rows.
 ///
 /// A filter is made of the words of ss. `local` (or `src`) and `remote` (or `dst`) take an address, a
 /// prefix, a port or both; `lport` (`sport`) and `rport` (`dport`) a port or a range; `state` a state by

@@ -2,10 +2,7 @@
 
 use std::io;
 
-use demux_common::{
-    config::{Interface, Policy},
-    layout::map,
-};
+use demux_common::config::{Interface, Policy};
 
 use super::{
     Outcome,
@@ -65,7 +62,7 @@ fn status(opened: &Opened) -> Result<Status> {
         netns_cookie: namespace.cookie(),
         track: config.track.name(),
         kernel_sockets: config.kernel_sockets != 0,
-        max_connections: tables.info(map::CONNECTIONS)?.max_entries,
+        max_connections: tables.max_connections()?,
         connections: totals.rows,
         confirmed: totals.confirmed,
         max_bindings: tables.max_bindings()?,

@@ -25,14 +25,16 @@ impl States {
         let word = word.to_ascii_lowercase();
         Ok(match word.as_str() {
             "all" | "connected" => Self::ALL,
-            "synchronized" | "synchronised" => Self::ALL.without(Self::of(&[State::SynSent])),
+            "synchronized" | "synchronised" => {
+                Self::ALL.without(Self::of(&[State::SynSent, State::Listen]))
+            }
             "bucket" => Self::of(&BUCKET),
             "big" => Self::ALL.without(Self::of(&BUCKET)),
             "tcp" => Self::ALL.without(Self::of(&UDP)),
             "udp" => Self::of(&UDP),
             "syn-recv" => Self::of(&[State::SynReceived]),
             "estab" => Self::of(&[State::Established]),
-            "listening" | "listen" | "closed" | "unconnected" => {
+            "listening" | "closed" | "unconnected" => {
                 return Err(format!(
                     "the connection table has no rows in state {word:?}; see demux bindings"
                 ));

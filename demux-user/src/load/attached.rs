@@ -1,9 +1,6 @@
 //! Loading what is loaded already: a note where the options agree, a refusal where they differ.
 
-use demux_common::{
-    config::{Interface, Policy, Track},
-    layout::map,
-};
+use demux_common::config::{Interface, Policy, Track};
 
 use super::{LoadOptions, Loaded};
 use crate::{
@@ -88,7 +85,7 @@ pub(super) fn differences(tables: &Tables, options: &LoadOptions) -> Result<Vec<
         ),
         compare(
             "max-connections",
-            &tables.info(map::CONNECTIONS)?.max_entries.to_string(),
+            &tables.max_connections()?.to_string(),
             connections.as_deref(),
             None,
         ),

@@ -228,7 +228,8 @@ fn attach_one(
         station: device.mac.unwrap_or_default(),
         default: options.default.unwrap_or(Policy::Pass),
         mode: Mode::Native,
-        reserved: [0; 4],
+        egress: 0,
+        reserved: [0; 3],
     };
     tables.clear_counters(slot)?;
     if let Some(probation) = options.probation {

@@ -31,7 +31,7 @@ pub struct ConnectionRow {
     age_ms: u64,
     idle_ms: u64,
     expires_ms: u64,
-    /// Where its packets are seen: in this version those that arrive.
+    /// Where its packets were seen: `both`, `ingress`, `egress` or `nowhere`.
     seen: &'static str,
 }
 
@@ -57,7 +57,7 @@ impl From<connections::Row> for ConnectionRow {
             age_ms: row.age_ms,
             idle_ms: row.idle_ms,
             expires_ms: row.expires_ms,
-            seen: "ingress",
+            seen: row.seen.name(),
         }
     }
 }
@@ -74,6 +74,8 @@ impl Row for ConnectionRow {
         left("TARGET"),
         right("RX-PKTS"),
         right("RX-BYTES"),
+        right("TX-PKTS"),
+        right("TX-BYTES"),
         right("AGE"),
         right("IDLE"),
         right("EXPIRES"),
@@ -90,6 +92,8 @@ impl Row for ConnectionRow {
             self.target.into(),
             self.rx_packets.to_string(),
             bytes(self.rx_bytes),
+            self.tx_packets.to_string(),
+            bytes(self.tx_bytes),
             milliseconds(self.age_ms),
             milliseconds(self.idle_ms),
             milliseconds(self.expires_ms),
@@ -123,6 +127,7 @@ mod tests {
             age_ms: 61_000,
             idle_ms: 5,
             expires_ms: 8_000_000,
+            seen: connections::Seen::Both,
         }
         .into()
     }
@@ -136,7 +141,7 @@ mod tests {
                 "remote": "[2001:db8::9]:40000", "remote_address": "2001:db8::9", "remote_port": 40000,
                 "state": "ESTABLISHED", "direction": "in", "confirmed": true, "binding": "web",
                 "target": "stack", "rx_packets": 3, "rx_bytes": 2048, "tx_packets": 0, "tx_bytes": 0,
-                "age_ms": 61000, "idle_ms": 5, "expires_ms": 8000000, "seen": "ingress",
+                "age_ms": 61000, "idle_ms": 5, "expires_ms": 8000000, "seen": "both",
             })
         );
     }

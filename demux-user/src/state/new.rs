@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use demux_common::layout::map;
+
 use super::{
     Instance, WAIT, access, entries,
     lock::{Attempt, Lock, LockedDirectory, pause},
@@ -63,6 +65,9 @@ impl NewInstance {
     /// Where the modes cannot be set or the directory cannot be renamed; the instance is then removed.
     pub fn publish(mut self) -> Result<Instance> {
         for name in self.paths.map_names()? {
+            if map::PRIVATE.contains(&name.as_str()) {
+                continue;
+            }
             access::share_file(&self.paths.map(&name))?;
         }
         let published = Paths::of_instance(&self.bpffs, self.id);

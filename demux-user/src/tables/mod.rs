@@ -2,6 +2,7 @@
 
 mod bindings;
 mod connections;
+mod control;
 mod entries;
 mod locals;
 mod settings;
@@ -12,6 +13,7 @@ use std::{
     path::PathBuf,
 };
 
+pub use self::control::{Control, Outcome};
 pub use crate::clock::now;
 use crate::{
     Error, Result, bpf, netns,
@@ -21,10 +23,10 @@ use demux_common::{
     address::Address,
     binding::{AddressKey, Binding, PortProfile, PortSlot, PrefixKey, PrefixMatch},
     config::{Config, Interface},
-    connection::{Connection, ConnectionKey},
-    counters::InterfaceCounters,
+    counters::{InterfaceCounters, TableCounters},
     layout::{LAYOUT_VERSION, LocalPrefix, Meta, map},
     reason::Count,
+    table::{Cold, Line},
 };
 
 /// What the maps are opened for.
@@ -176,11 +178,9 @@ const SHAPES: &[(&str, usize, usize)] = &[
         size_of::<PrefixKey>(),
         size_of::<PrefixMatch>(),
     ),
-    (
-        map::CONNECTIONS,
-        size_of::<ConnectionKey>(),
-        size_of::<Connection>(),
-    ),
+    (map::CONNECTIONS, 4, size_of::<Line>()),
+    (map::CONNECTION_COLD, 4, size_of::<Cold>()),
+    (map::TABLE_COUNTS, 4, size_of::<TableCounters>()),
     (map::LOCALS, size_of::<Address>(), 4),
     (map::LOCAL_PREFIXES, size_of::<LocalPrefix>(), 4),
 ];

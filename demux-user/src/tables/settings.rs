@@ -37,13 +37,15 @@ impl Tables {
         self.array_entry(map::CONFIG, 0)
     }
 
-    /// Changes the settings of the instance.
+    /// Changes the settings of the instance; how long rows live follows from their timeouts.
     ///
     /// # Errors
     ///
     /// Where the map cannot be written.
     pub fn set_config(&self, config: &Config) -> Result<()> {
-        self.update(map::CONFIG, &0u32, config)
+        let mut config = *config;
+        config.renew_lifetimes();
+        self.update(map::CONFIG, &0u32, &config)
     }
 
     /// The interfaces with an entry, by slot.

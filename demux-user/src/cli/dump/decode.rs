@@ -3,7 +3,7 @@
 use demux_common::{
     binding::{AddressKey, Binding, PrefixKey, PrefixMatch, Scope},
     config::Interface,
-    counters::InterfaceCounters,
+    counters::{InterfaceCounters, TableCounters},
     layout::map,
     reason::{Count, Reason, Verdict},
 };
@@ -12,7 +12,7 @@ use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
 use super::{
     super::{bindings::flags, names::Names},
-    fields::{config, connection, local, local_prefix, meta, port, ports, profile, station},
+    fields::{cold, config, line, local, local_prefix, meta, port, ports, profile, station},
 };
 use crate::{
     Error, Result,
@@ -55,7 +55,9 @@ impl<'a> Decoder<'a> {
             map::PORT_PROFILES => Ok(profile(self.read(key)?, &self.read(value)?)),
             map::ADDRESSES => one(self.address(&self.read(key)?, self.read(value)?)),
             map::PREFIXES => one(self.prefix(&self.read(key)?, &self.read(value)?)),
-            map::CONNECTIONS => one(connection(&self.read(key)?, &self.read(value)?)),
+            map::CONNECTIONS => Ok(line(self.read(key)?, &self.read(value)?)),
+            map::CONNECTION_COLD => one(cold(self.read(key)?, &self.read(value)?)),
+            map::TABLE_COUNTS => self.table_counts(value),
             map::LOCALS => one(local(&self.read(key)?)),
             map::LOCAL_PREFIXES => one(local_prefix(&self.read(key)?)),
             other => Err(Error::MapNotFound(other.to_owned())),
@@ -114,6 +116,24 @@ impl<'a> Decoder<'a> {
                 }
             }
             push(None, "untracked", counters.untracked);
+        }
+        Ok(records)
+    }
+
+    fn table_counts(&self, values: &[u8]) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for (cpu, bytes) in values.chunks_exact(self.cpu_stride).enumerate() {
+            let counts: TableCounters = self.read(&bytes[..size_of::<TableCounters>()])?;
+            if counts != TableCounters::default() {
+                records.push(Record(vec![
+                    ("cpu", cpu.into()),
+                    ("entered", counts.entered.into()),
+                    ("over_expired", counts.over_expired.into()),
+                    ("over_unconfirmed", counts.over_unconfirmed.into()),
+                    ("untracked", counts.untracked.into()),
+                    ("ended", counts.ended.into()),
+                ]));
+            }
         }
         Ok(records)
     }

@@ -1,14 +1,15 @@
 //! The fields of entries that need nothing but their own bytes.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use demux_common::{
     address::{Address, Family},
     binding::{PortPattern, PortProfile, PortSlot, PrefixKey},
     config::Config,
-    connection::{Connection, ConnectionKey, State},
+    connection::State,
     layout::{LocalPrefix, Meta},
     protocol::Protocol,
+    table::{Cold, Flags, Line, Occupancy},
 };
 use serde_json::{Value, json};
 
@@ -54,6 +55,9 @@ pub(super) fn config(config: &Config) -> Record {
         ("kernel_sockets", (config.kernel_sockets != 0).into()),
         ("local_prefixes", (config.local_prefixes != 0).into()),
         ("timeouts", timeouts.into()),
+        ("ticks_at_zero", config.clock.ticks_at_zero.into()),
+        ("tick_ns", config.clock.tick_ns.into()),
+        ("unit_ns", config.clock.unit_ns().into()),
     ])
 }
 
@@ -99,24 +103,62 @@ pub(super) fn profile(index: u32, profile: &PortProfile) -> Vec<Record> {
         .collect()
 }
 
-pub(super) fn connection(key: &ConnectionKey, row: &Connection) -> Record {
-    let endpoint = |address, port| SocketAddr::new(to_ip(address), port).to_string().into();
+/// The record of a line that somebody has; of an IPv6 connection the addresses are in the cold line.
+pub(super) fn line(index: u32, line: &Line) -> Vec<Record> {
+    let occupancy = match line.occupancy {
+        Occupancy::Empty => return Vec::new(),
+        Occupancy::Busy => "busy",
+        Occupancy::Live => "live",
+    };
+    let flags = Flags(line.flags);
+    let address = |bytes: [u8; 4]| {
+        if flags.has(Flags::IPV6) {
+            Value::Null
+        } else {
+            Ipv4Addr::from(bytes).to_string().into()
+        }
+    };
+    vec![Record(vec![
+        ("index", index.into()),
+        ("occupancy", occupancy.into()),
+        ("hop", line.hop.into()),
+        ("generation", line.generation.into()),
+        ("protocol", flags.protocol().name().into()),
+        ("ipv6", flags.has(Flags::IPV6).into()),
+        ("local_address", address(line.local_address)),
+        ("local_port", line.local_port.into()),
+        ("remote_address", address(line.remote_address)),
+        ("remote_port", line.remote_port.into()),
+        ("state", line.state.name().into()),
+        ("direction", flags.direction().name().into()),
+        ("confirmed", flags.has(Flags::CONFIRMED).into()),
+        ("marks", (line.flags & Flags::MARKS).into()),
+        ("binding", line.binding.into()),
+        ("epoch", line.epoch.into()),
+        ("last_seen", line.last_seen.into()),
+        ("rx_packets", line.rx.packets().into()),
+        ("rx_bytes", line.rx.bytes.into()),
+        ("tx_packets", line.tx.packets().into()),
+        ("tx_bytes", line.tx.bytes.into()),
+        ("remote_next", line.remote.next.into()),
+        ("remote_ack", line.remote.ack.into()),
+        ("local_next", line.local.next.into()),
+        ("local_ack", line.local.ack.into()),
+    ])]
+}
+
+pub(super) fn cold(index: u32, cold: &Cold) -> Record {
+    let address = |bytes: [u8; 16]| Ipv6Addr::from(bytes).to_string();
     Record(vec![
-        ("protocol", key.protocol.name().into()),
-        ("local", endpoint(&key.local_address, key.local_port)),
-        ("remote", endpoint(&key.remote_address, key.remote_port)),
-        ("state", row.state.name().into()),
-        ("direction", row.direction.name().into()),
-        ("confirmed", (row.flags & Connection::CONFIRMED != 0).into()),
-        ("binding", row.binding.into()),
-        ("epoch", row.epoch.into()),
-        ("remote_next", row.remote_next.into()),
-        ("rx_packets", row.rx_packets.into()),
-        ("rx_bytes", row.rx_bytes.into()),
-        ("tx_packets", row.tx_packets.into()),
-        ("tx_bytes", row.tx_bytes.into()),
-        ("created", row.created.into()),
-        ("last_seen", row.last_seen.into()),
+        ("index", index.into()),
+        ("generation", (cold.generation & 0xffff).into()),
+        ("created", cold.created.into()),
+        ("local_address", address(cold.local_address).into()),
+        ("remote_address", address(cold.remote_address).into()),
+        ("rx_packets_2_24", cold.rx_packets.into()),
+        ("rx_bytes_2_32", cold.rx_bytes.into()),
+        ("tx_packets_2_24", cold.tx_packets.into()),
+        ("tx_bytes_2_32", cold.tx_bytes.into()),
     ])
 }
 

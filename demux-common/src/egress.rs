@@ -1,0 +1,142 @@
+//! A packet that leaves: it is seen, and never held up.
+
+use crate::{
+    binding::Target,
+    config::Track,
+    decide::{binding_of, interface_of, is_own, kind_of, target_of},
+    follow::{self, Followed},
+    packet::Packet,
+    parse::{Parsed, parse_into},
+    rows,
+    table::{self, Probe},
+    tables::Tables,
+    tcp::{Side, Visibility},
+};
+
+/// How a packet leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Departure {
+    /// The interface by which it leaves.
+    pub ifindex: u32,
+    /// Segments that the device or the kernel will cut it into; 0 and 1 both mean that it is sent
+    /// as it is.
+    pub segments: u32,
+    /// Not 0 where it came in by some interface before: then it is forwarded.
+    pub is_forwarded: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Enters a packet that leaves into the connection table.
+#[inline(always)]
+pub fn observe<P, T>(packet: &P, departure: &Departure, tables: &T)
+where
+    P: Packet + ?Sized,
+    T: Tables,
+{
+    let Some((slot, _)) = interface_of(tables, departure.ifindex) else {
+        return;
+    };
+    let mut parsed = Parsed::EMPTY;
+    if parse_into(packet, &mut parsed).is_err() {
+        return;
+    }
+    parsed.turn();
+    let (packets, bytes) = departure.size(&parsed);
+    if tables.leaves(&parsed, packets, bytes) || tables.follow_departing(&parsed, departure) {
+        return;
+    }
+    if let Some(binding) = tables.admit_departing(&parsed, departure, slot) {
+        tables.track_departing(&parsed, departure, slot, binding);
+    }
+}
+
+impl Departure {
+    /// How many frames go out, and their bytes: each has all headers of the packet.
+    #[inline(always)]
+    fn size(&self, parsed: &Parsed) -> (u32, u32) {
+        if self.segments <= 1 {
+            return (1, parsed.frame_len);
+        }
+        let more = (self.segments - 1).wrapping_mul(parsed.headers_len);
+        (self.segments, parsed.frame_len.wrapping_add(more))
+    }
+}
+
+/// Applies a packet that leaves to the row of its connection; `false` where there is none.
+#[inline(always)]
+pub fn follow<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, departure: &Departure) -> bool {
+    let Some(config) = tables.config() else {
+        return true;
+    };
+    let probe = Probe::new(&parsed.key, tables, tables.homes());
+    let now = config.clock.at_ticks(tables.ticks());
+    let Some(found) = rows::find(tables, &probe, &parsed.key, config, now) else {
+        return false;
+    };
+    let (packets, bytes) = departure.size(parsed);
+    let packet = follow::Arrival {
+        parsed,
+        kind: kind_of(parsed),
+        visibility: Visibility::Both,
+        packets,
+        bytes,
+        // What the row is bound to is for arriving packets to find out.
+        epoch: table::epoch(tables, found.line),
+        binding: found.head.binding(),
+        now,
+    };
+    !matches!(
+        follow::follow(tables, &found, Side::Local, &packet),
+        Followed::Gone
+    )
+}
+
+/// The binding of the local endpoint of a packet that leaves; `None` where the packet is to make no
+/// row.
+#[inline(always)]
+pub fn admit<T: Tables + ?Sized>(
+    tables: &T,
+    parsed: &Parsed,
+    departure: &Departure,
+    slot: u32,
+) -> Option<u16> {
+    let (Some(interface), Some(config)) = (tables.interface(slot), tables.config()) else {
+        return None;
+    };
+    if departure.is_forwarded != 0 || !parsed.may_be_tracked() || !is_own(tables, parsed, config) {
+        return None;
+    }
+    let binding = binding_of(tables, parsed, interface);
+    let (target, untracked) = target_of(tables, binding);
+    let is_left_out =
+        untracked || target == Target::Drop || binding == 0 && matches!(config.track, Track::Bound);
+    if is_left_out { None } else { Some(binding) }
+}
+
+/// Enters a row for a packet that leaves.
+#[inline(always)]
+pub fn track<T: Tables + ?Sized>(
+    tables: &T,
+    parsed: &Parsed,
+    departure: &Departure,
+    slot: u32,
+    binding: u16,
+) {
+    let Some(config) = tables.config() else {
+        return;
+    };
+    let kind = kind_of(parsed);
+    let Some(mut new) = rows::opened(parsed, kind, Side::Local, Visibility::Both) else {
+        return;
+    };
+    let (packets, bytes) = departure.size(parsed);
+    new.tx_packets = packets;
+    new.tx_bytes = bytes;
+    new.now = config.clock.at_ticks(tables.ticks());
+    new.epoch = config.epoch;
+    new.binding = binding;
+    let probe = Probe::new(&parsed.key, tables, tables.homes());
+    rows::enter(tables, &probe, &parsed.key, &new, config, slot, Side::Local);
+}

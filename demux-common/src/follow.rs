@@ -1,0 +1,233 @@
+//! A packet of a connection that has a row: what it changes there.
+
+use crate::{
+    connection::State,
+    parse::Parsed,
+    protocol::Protocol,
+    rows,
+    table::{self, Flags, Found, Head, Line, Memory, Recorded},
+    tables::Tables,
+    tcp::{self, Half, Kind, Marks, Side, Step, Tracked, Visibility},
+    udp,
+};
+
+/// How often a change is computed anew because somebody else changed the row meanwhile.
+const ATTEMPTS: u32 = 4;
+
+/// What is known of a packet that belongs to a row.
+pub(crate) struct Arrival<'a> {
+    pub(crate) parsed: &'a Parsed,
+    /// What a TCP segment asks for; `None` for UDP, and for flags that no sane sender sends.
+    pub(crate) kind: Option<Kind>,
+    pub(crate) visibility: Visibility,
+    /// Segments that the packet will be cut into; 1 for most.
+    pub(crate) packets: u32,
+    /// Bytes of their frames.
+    pub(crate) bytes: u32,
+    pub(crate) epoch: u32,
+    pub(crate) binding: u16,
+    pub(crate) now: u32,
+}
+
+/// What became of the packet.
+pub(crate) enum Followed {
+    /// It was applied and counted.
+    Yes,
+    /// It was counted; the row is unconfirmed, and only the kernel knows whether this host has
+    /// consented.
+    NeedsSocket,
+    /// There is no such row any more.
+    Gone,
+}
+
+/// What a packet makes of a row.
+enum Outcome {
+    Goes(Change),
+    /// Nothing is proved, and the row is not refreshed.
+    Stays,
+    Ends,
+    Anew,
+}
+
+/// What a row is after a packet.
+#[repr(C, align(8))]
+struct Change {
+    state: State,
+    marks: u8,
+    confirmed: bool,
+    remote: Half,
+    local: Half,
+}
+
+/// Applies a packet that `side` sent to its row, and counts it there.
+#[inline(always)]
+pub(crate) fn follow<T: Tables + ?Sized>(
+    tables: &T,
+    found: &Found<<T as Memory>::Line>,
+    side: Side,
+    packet: &Arrival<'_>,
+) -> Followed {
+    let line = found.line;
+    let mut head = found.head;
+    let mut is_refreshed = false;
+    for _ in 0..ATTEMPTS {
+        let remote = table::half::<{ Line::REMOTE }, T>(tables, line);
+        let local = table::half::<{ Line::LOCAL }, T>(tables, line);
+        let mut next = head.with_binding(packet.binding);
+        is_refreshed = false;
+        match outcome(head, remote, local, side, packet) {
+            Outcome::Stays => {}
+            Outcome::Ends => {
+                count(tables, found, side, packet);
+                rows::end(tables, &Found { head, ..*found });
+                return Followed::Yes;
+            }
+            Outcome::Anew => {
+                rows::end(tables, &Found { head, ..*found });
+                return Followed::Gone;
+            }
+            Outcome::Goes(Change {
+                state,
+                marks,
+                confirmed,
+                remote: remote_after,
+                local: local_after,
+            }) => {
+                is_refreshed = true;
+                let mut flags = head.flags().0 & !Flags::MARKS | marks & Flags::MARKS;
+                if confirmed {
+                    flags |= Flags::CONFIRMED;
+                }
+                next = next.with_state(state).with_flags(Flags(flags));
+                // Each side's half is what the packets of that side say, and mostly theirs alone
+                // to change.
+                if !table::put_half::<{ Line::REMOTE }, T>(
+                    tables,
+                    line,
+                    remote.word(),
+                    remote_after.word(),
+                ) || !table::put_half::<{ Line::LOCAL }, T>(
+                    tables,
+                    line,
+                    local.word(),
+                    local_after.word(),
+                ) {
+                    continue;
+                }
+            }
+        }
+        if table::change_head(tables, line, head, next) {
+            head = next;
+            break;
+        }
+        head = table::head(tables, line);
+        if head.generation() != found.head.generation() || !head.is(table::Occupancy::Live) {
+            return Followed::Gone;
+        }
+    }
+    let found = &Found { head, ..*found };
+    if is_refreshed {
+        let created = table::last_seen(tables, line);
+        if !table::has_cold(tables, found) {
+            table::write_cold(tables, found, &packet.parsed.key, created);
+        }
+        table::touch(tables, line, packet.now);
+    }
+    table::put_epoch(tables, line, packet.epoch);
+    if !count(tables, found, side, packet) {
+        return Followed::Gone;
+    }
+    let needs_socket = !head.is_confirmed()
+        && matches!(side, Side::Remote)
+        && matches!(packet.parsed.key.protocol, Protocol::Tcp)
+        && match packet.visibility {
+            Visibility::IngressOnly => matches!(head.state(), State::Established),
+            // This host's answer went another way, where it is not seen.
+            Visibility::Both => {
+                matches!(head.state(), State::Listen) && matches!(packet.kind, Some(Kind::Ack))
+            }
+        };
+    if needs_socket {
+        Followed::NeedsSocket
+    } else {
+        Followed::Yes
+    }
+}
+
+#[inline(always)]
+fn outcome(head: Head, remote: Half, local: Half, side: Side, packet: &Arrival<'_>) -> Outcome {
+    let marks = head.flags().0 & Flags::MARKS;
+    match (packet.parsed.key.protocol, packet.kind) {
+        (Protocol::Udp, _) => {
+            let row = udp::Tracked {
+                state: head.state(),
+                marks,
+            };
+            let (row, confirmed) = udp::step(row, side, head.flags().has(Flags::OUT));
+            Outcome::Goes(Change {
+                state: row.state,
+                marks: row.marks,
+                confirmed,
+                remote,
+                local,
+            })
+        }
+        (Protocol::Tcp, None) => Outcome::Stays,
+        (Protocol::Tcp, Some(kind)) => {
+            let row = Tracked {
+                state: head.state(),
+                marks: Marks(marks),
+                local,
+                remote,
+            };
+            let seen = rows::seen(packet.parsed, kind);
+            match tcp::step(row, side, &seen, packet.visibility) {
+                Step::Goes(row) => goes(row, false),
+                Step::Confirmed(row) => goes(row, true),
+                Step::Reopened(_) => Outcome::Anew,
+                Step::Ends => Outcome::Ends,
+                Step::Ignored => Outcome::Stays,
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn goes(row: Tracked, confirmed: bool) -> Outcome {
+    Outcome::Goes(Change {
+        state: row.state,
+        marks: row.marks.0,
+        confirmed,
+        remote: row.remote,
+        local: row.local,
+    })
+}
+
+#[inline(always)]
+fn count<T: Tables + ?Sized>(
+    tables: &T,
+    found: &Found<<T as Memory>::Line>,
+    side: Side,
+    packet: &Arrival<'_>,
+) -> bool {
+    let (packets, bytes) = (packet.packets, packet.bytes);
+    let recorded = match side {
+        Side::Remote => table::count::<{ Line::RX }, T>(tables, found, packets, bytes),
+        Side::Local => table::count::<{ Line::TX }, T>(tables, found, packets, bytes),
+    };
+    recorded != Recorded::Gone
+}
+
+/// Notes that the kernel has a connected socket for a row.
+#[inline(always)]
+pub(crate) fn confirm<T: Tables + ?Sized>(tables: &T, found: &Found<<T as Memory>::Line>) {
+    let head = found.head;
+    let state = match head.state() {
+        State::Listen | State::SynReceived => State::Established,
+        state => state,
+    };
+    let flags = Flags(head.flags().0 | Flags::CONFIRMED);
+    let next = head.with_flags(flags).with_state(state);
+    // Where somebody else was faster, the next packet asks again.
+    let _ = table::change_head(tables, found.line, head, next);
+}

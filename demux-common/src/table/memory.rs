@@ -1,0 +1,43 @@
+//! The memory that the table lies in: map values in the kernel, a mapping or plain atomics elsewhere.
+
+use super::claim::{self, Choice};
+use crate::connection::State;
+
+/// The words of the table. Offsets are bytes within a line; each is always read and written in the
+/// same width.
+///
+/// Loads and stores are whole and happen in program order; the read-modify-writes are full barriers.
+/// A memory that must not be changed may do nothing for the stores, and let every
+/// compare-and-exchange succeed.
+pub trait Memory {
+    /// A handle to a line.
+    type Line: Copy;
+
+    /// The hot line at an index; `None` beyond the end.
+    fn line(&self, index: u32) -> Option<Self::Line>;
+    /// The cold line at an index.
+    fn cold(&self, index: u32) -> Option<Self::Line>;
+
+    /// Reads four bytes.
+    fn load32<const AT: usize>(&self, line: Self::Line) -> u32;
+    /// Reads eight bytes.
+    fn load64<const AT: usize>(&self, line: Self::Line) -> u64;
+    /// Writes four bytes.
+    fn store32<const AT: usize>(&self, line: Self::Line, value: u32);
+    /// Writes eight bytes.
+    fn store64<const AT: usize>(&self, line: Self::Line, value: u64);
+    /// Writes `new` where `old` stands; returns whether it did.
+    fn exchange32<const AT: usize>(&self, line: Self::Line, old: u32, new: u32) -> bool;
+    /// Writes `new` where `old` stands; returns whether it did.
+    fn exchange64<const AT: usize>(&self, line: Self::Line, old: u64, new: u64) -> bool;
+    /// Clears the bits that are not set in `mask`.
+    fn and32<const AT: usize>(&self, line: Self::Line, mask: u32);
+    /// Adds to four bytes.
+    fn add32<const AT: usize>(&self, line: Self::Line, addend: u32);
+
+    /// [`claim::choose`]; the kernel program puts it into a function of its own.
+    #[inline(always)]
+    fn choose(&self, home: u32, now: u32, unfit: u32, lifetimes: &[u32; State::SLOTS]) -> Choice {
+        claim::choose(self, home, now, unfit, lifetimes)
+    }
+}

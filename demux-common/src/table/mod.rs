@@ -1,0 +1,76 @@
+//! The connection table: one cache line for each connection, shared by every CPU, both directions
+//! and the controller without a lock.
+//!
+//! A connection lives in a [`Line`] of an array. Its key hashes to a *home*, and it stands in one of
+//! the [`WINDOW`] lines from its home on. The home's line keeps, besides whatever connection stands
+//! in it, which lines of its window hold connections of this home ([`Line::hops`]): a lookup reads
+//! the home and the lines named there, and nothing else, whether it hits or misses. There are no
+//! tombstones and nothing is ever moved.
+//!
+//! # The protocol
+//!
+//! Words are written whole, and only like this:
+//!
+//! - Whoever changes a line's [`Head`] from [`Occupancy::Empty`] or [`Occupancy::Live`] to
+//!   [`Occupancy::Busy`] by compare-and-exchange owns the line until it is live or empty again.
+//!   Owning it moves the generation on.
+//! - The owner of a line that was live first takes the line out of its old home's hops.
+//! - A connection is written while its line is busy, the counters with the new generation first.
+//!   Then the line is made live, and last it is entered into the hops of its home by one
+//!   compare-and-exchange, which succeeds only where no connection was entered since the home was
+//!   searched for the same key. That is the moment at which the connection exists.
+//! - What belongs to a live line is changed by compare-and-exchange: the head and the counters carry
+//!   the generation; the sequence numbers are compared whole.
+//!
+//! So there are never two connections of one key; nobody acts on a half-written one, because it is
+//! reached through the hops only; and a line that was given to another connection meanwhile is
+//! noticed, because its generation differs. A confirmed connection is displaced by nobody: the
+//! exchange that takes a line names the head that was looked at.
+//!
+//! A writer that stops half-way leaves at worst a line that is busy for ever, or live and not
+//! reached. [`sweep`] gives both back; the datapath steps over them.
+//!
+//! The order of stores and loads is that of a machine with total store order (x86-64), where only
+//! the compare-and-exchanges order a store before a later load.
+
+mod claim;
+mod find;
+mod hash;
+mod line;
+mod memory;
+pub mod sweep;
+mod update;
+
+pub use self::{
+    claim::{Choice, Inserted, New, choose, insert, is_expired, remove},
+    find::{Found, Probe, find},
+    hash::{Numbers, Secret},
+    line::{Cold, Flags, Head, Line, Occupancy, Tally},
+    memory::Memory,
+    update::{
+        Recorded, change_head, count, count_simple, epoch, half, has_cold, head, last_seen,
+        put_epoch, put_half, touch, write_cold,
+    },
+};
+
+/// How many lines a connection may stand in: those from its home on.
+pub const WINDOW: u32 = 16;
+
+/// The lines of a table for so many connections: half of them stay empty, so that hardly a window
+/// is ever full.
+#[must_use]
+pub const fn lines(connections: u32) -> u32 {
+    homes(connections) + WINDOW - 1
+}
+
+/// The homes of a table for so many connections.
+#[must_use]
+pub const fn homes(connections: u32) -> u32 {
+    2 * connections
+}
+
+/// The connections that a table of so many lines is for.
+#[must_use]
+pub const fn connections(lines: u32) -> u32 {
+    (lines + 1 - WINDOW) / 2
+}
