@@ -256,8 +256,10 @@ fn attach_one(
 
 /// The entry of an interface, saying to the datapath whether egress is seen.
 fn with_egress(entry: Interface, hook: Option<Hook>) -> Interface {
-    let _is_seen = hook.is_some();
-    entry
+    Interface {
+        egress: u8::from(hook.is_some()),
+        ..entry
+    }
 }
 
 /// The moment, on the datapath's clock, at which a probation that begins now ends.
