@@ -25,7 +25,11 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 
-use crate::{measure::Effort, report::Report, selection::Selection};
+use crate::{
+    measure::{Effort, Others},
+    report::Report,
+    selection::Selection,
+};
 
 /// Measure what a packet costs; start it by `cargo xtask bench`
 #[derive(Parser, Debug)]
@@ -76,7 +80,7 @@ fn main() -> ExitCode {
             Effort::FULL
         },
     };
-    measure::settle();
+    let others = Others::watch(measure::settle());
     let mut report = Report::default();
     for group in groups::ALL {
         report.add(group(&setting));
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
         eprintln!("bench: no case has such a name");
         return ExitCode::FAILURE;
     }
+    report.others_percent = others.percent();
     print!("{report}");
     if let Some(path) = &args.json {
         let json = serde_json::to_string_pretty(&report.json()).expect("a document");

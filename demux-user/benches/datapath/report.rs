@@ -14,6 +14,8 @@ use crate::{
 pub(crate) struct Report {
     figures: Vec<Figures>,
     missing: Vec<Missing>,
+    /// How busy the other processors were meanwhile.
+    pub(crate) others_percent: f64,
 }
 
 /// A case that could not be measured.
@@ -29,6 +31,9 @@ pub(crate) struct Outcome {
     pub(crate) figures: Vec<Figures>,
     pub(crate) missing: Vec<Missing>,
 }
+
+/// From how many percent on a reader is told.
+const DISTURBING: f64 = 10.0;
 
 /// How a target is kept.
 struct Comparison<'a> {
@@ -51,17 +56,19 @@ impl Report {
 
     /// Whether every target is met whose case was asked for; one that could not be measured is not.
     pub(crate) fn all_met(&self) -> bool {
-        let is_missing = |name: &str| self.missing.iter().any(|missing| missing.name == name);
-        self.comparisons()
-            .iter()
-            .all(|comparison| comparison.met != Some(false))
-            && !TARGETS
-                .iter()
-                .any(|target| is_missing(target.case) || target.reference().is_some_and(is_missing))
-            && self
-                .figures
-                .iter()
-                .all(|figures| figures.complaint.is_none())
+        let is_right = |figures: &Figures| figures.complaint.is_none();
+        let is_kept = |comparison: &Comparison<'_>| comparison.met != Some(false);
+        self.comparisons().iter().all(is_kept)
+            && self.unmeasured().next().is_none()
+            && self.figures.iter().all(is_right)
+    }
+
+    /// The targets of which a case is missing.
+    fn unmeasured(&self) -> impl Iterator<Item = &'static Target> {
+        let is_missing = |name| self.missing.iter().any(|missing| missing.name == name);
+        TARGETS.iter().filter(move |target| {
+            is_missing(target.case) || target.reference().is_some_and(is_missing)
+        })
     }
 
     fn find(&self, name: &str) -> Option<&Figures> {
@@ -125,12 +132,18 @@ impl Report {
             .iter()
             .map(|missing| json!({ "name": missing.name, "reason": missing.reason }))
             .collect();
+        let unmeasured: Vec<Value> = self
+            .unmeasured()
+            .map(|target| json!({ "name": target.case, "reference": target.reference() }))
+            .collect();
         json!({
             "schema": "demux.bench.v1",
             "kernel": rustix::system::uname().release().to_string_lossy(),
+            "others_percent": self.others_percent.round(),
             "cases": cases,
             "missing": missing,
             "targets": targets,
+            "unmeasured": unmeasured,
         })
     }
 }
@@ -182,6 +195,14 @@ impl fmt::Display for Report {
         for Missing { name, reason } in &self.missing {
             writeln!(formatter, "{name:34} missing: {reason}")?;
         }
+        if self.others_percent > DISTURBING {
+            writeln!(
+                formatter,
+                "\nThe other processors were busy for {:.0} % of the time: everything \
+                 was slower than it is alone, and what waits for memory most of all.",
+                self.others_percent
+            )?;
+        }
         let comparisons = self.comparisons();
         if !comparisons.is_empty() {
             writeln!(formatter)?;
@@ -201,6 +222,13 @@ impl fmt::Display for Report {
                 Bound::Nanoseconds(most) => writeln!(formatter, ": at most {most} ns")?,
                 Bound::Beside(_) => writeln!(formatter)?,
             }
+        }
+        for target in self.unmeasured() {
+            write!(formatter, "ABSENT {}", target.case)?;
+            if let Some(reference) = target.reference() {
+                write!(formatter, " / {reference}")?;
+            }
+            writeln!(formatter, ": not measured")?;
         }
         Ok(())
     }

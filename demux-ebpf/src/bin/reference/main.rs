@@ -1,6 +1,6 @@
 //! What the benchmark measures demux against, and what feeds it packets. Never part of demux.
 //!
-//! A program that finds what it looks for passes the frame; one that does not aborts, so that the
+//! A program that cannot do its work aborts, and lookups that miss are counted, so that the
 //! benchmark sees when it measures something else than it means to.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]

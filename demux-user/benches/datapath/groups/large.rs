@@ -32,7 +32,7 @@ struct Table {
 const TABLES: &[Table] = &[Table {
     random: (name::LOOKUP_RANDOM_HASH, "hash_random"),
     dependent: (name::LOOKUP_DEPENDENT_HASH, "hash_dependent"),
-    fill: |reference, walk| reference.fill_hash(walk),
+    fill: Reference::fill_hash,
 }];
 
 /// Cases that are still to be written.
@@ -101,15 +101,15 @@ fn measure_in(arena: &Arena<'_>, setting: &Setting, whole: bool) -> Vec<measure:
         action: PASS,
         check: Some(check),
     };
-    let no_miss = || -> Check<'_> { Box::new(reference.expects_no_miss()) };
+    let hits = || -> Check<'_> { Box::new(reference.expects_hits()) };
     let mut cases = Vec::new();
     if let Some(demux) = &demux {
         let known = || -> Check<'_> { Box::new(demux.expects(Verdict::Pass, Reason::Connection)) };
         cases.extend([
             case(name::RANDOM, "mutate_demux", "mutate_noop", known()),
-            case(name::RANDOM_HASH, "mutate_hash", "mutate_noop", no_miss()),
+            case(name::RANDOM_HASH, "mutate_hash", "mutate_noop", hits()),
             case(name::WAITING, "wait_demux", "wait_noop", known()),
-            case(name::WAITING_HASH, "wait_hash", "wait_noop", no_miss()),
+            case(name::WAITING_HASH, "wait_hash", "wait_noop", hits()),
         ]);
     }
     for Table {
@@ -117,7 +117,7 @@ fn measure_in(arena: &Arena<'_>, setting: &Setting, whole: bool) -> Vec<measure:
     } in TABLES
     {
         for (name, program) in [random, dependent] {
-            cases.push(case(name, program, "noop", no_miss()));
+            cases.push(case(name, program, "noop", hits()));
         }
     }
     cases.retain(|case| setting.selection.wants(case.name));
