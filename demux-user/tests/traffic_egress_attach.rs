@@ -271,6 +271,23 @@ fn egress_can_be_left_out_and_is_then_a_difference() {
 }
 
 #[test]
+fn an_instance_from_before_egress_goes_on_without_it() {
+    let netns = with_veth();
+    let demux = Demux::new(&netns);
+    demux.ok("load v1 --max-connections 64 --egress none");
+    fs::remove_file(demux.directory().join("progs/demux_egress")).unwrap();
+    let run = demux.ok("load v0 v1");
+    for words in [
+        "v0: egress is not attached (the demux that made this instance had no such program)",
+        "v1: egress is not attached: outgoing packets are not counted",
+    ] {
+        assert!(run.stderr.contains(words), "{words} is missing: {run}");
+    }
+    demux.ok("unload v0");
+    demux.ok("unload --all");
+}
+
+#[test]
 fn where_one_interface_refuses_egress_is_taken_off_all() {
     let netns = with_veth();
     let crowded = Queues { rx: 2, tx: 2 };

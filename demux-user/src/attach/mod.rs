@@ -1,6 +1,6 @@
 //! Every call of aya that attaches, detaches or opens a link: they change from one aya to the next.
 //!
-//! [`xdp`] is the hook for what arrives, [`egress`] that for what leaves, which is [`tcx`] or, on older
+//! [`xdp`] is the hook for what arrives, [`egress`] that for what leaves, which is tcx or, on older
 //! kernels, [`clsact`].
 
 pub mod clsact;
