@@ -6,6 +6,8 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
+#[path = "../../../demux-ebpf/src/bin/reference/row.rs"]
+mod row;
 #[path = "../../../demux-ebpf/src/bin/reference/walk.rs"]
 mod walk;
 
@@ -16,6 +18,7 @@ mod instance;
 mod measure;
 mod reference;
 mod report;
+mod rows;
 mod selection;
 mod targets;
 mod walks;

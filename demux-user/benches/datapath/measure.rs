@@ -56,6 +56,8 @@ pub(crate) struct Case<'a> {
     pub(crate) ifindex: u32,
     /// What the program must return at the end of a run.
     pub(crate) action: u32,
+    /// Called before each run and its baseline.
+    pub(crate) prepare: Option<Box<dyn Fn() + 'a>>,
     /// Called after each run.
     pub(crate) check: Option<Check<'a>>,
 }
@@ -176,7 +178,12 @@ pub(crate) fn measure(group: &str, mut cases: Vec<Case<'_>>, effort: Effort) -> 
     // Also warms up what there is to be warm.
     let repeats: Vec<[u32; 2]> = cases
         .iter()
-        .map(|case| [Part::Baseline, Part::Program].map(|part| case.repeats(part, effort)))
+        .map(|case| {
+            if let Some(prepare) = &case.prepare {
+                prepare();
+            }
+            [Part::Baseline, Part::Program].map(|part| case.repeats(part, effort))
+        })
         .collect();
     for case in &mut cases {
         // What warmed up need not have been as it should.
@@ -191,6 +198,9 @@ pub(crate) fn measure(group: &str, mut cases: Vec<Case<'_>>, effort: Effort) -> 
         }
         for (index, case) in cases.iter_mut().enumerate() {
             let [baseline_repeat, repeat] = repeats[index];
+            if let Some(prepare) = &case.prepare {
+                prepare();
+            }
             let baseline = case.run(Part::Baseline, baseline_repeat).0;
             let (time, attempts) = case.run(Part::Program, repeat);
             samples[index].push((time, baseline));

@@ -1,7 +1,6 @@
 //! The object with the programs that demux is compared with, loaded.
 
 use std::{
-    cell::Cell,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     path::Path,
 };
@@ -28,8 +27,6 @@ pub(crate) enum Next {
 /// One copy of the object, with maps of its own.
 pub(crate) struct Reference {
     ebpf: Ebpf,
-    /// Misses that a check has heard of.
-    misses: Cell<u32>,
 }
 
 impl Reference {
@@ -37,8 +34,10 @@ impl Reference {
     pub(crate) fn load(path: &Path, arena: &Arena<'_>, programs: &[&str]) -> Self {
         // The tables are large, and take their memory at once.
         let mut loader = EbpfLoader::new();
-        if !programs.contains(&"hash_random") {
-            loader.map_max_entries("HASH", 1);
+        for (map, user) in [("HASH", "hash_random"), ("LINES", "rows_random")] {
+            if !programs.contains(&user) {
+                loader.map_max_entries(map, 1);
+            }
         }
         let mut ebpf = loader
             .load_file(path)
@@ -53,10 +52,7 @@ impl Reference {
                 .load()
                 .unwrap_or_else(|error| panic!("cannot load {name}: {error:?}"));
         }
-        let reference = Self {
-            ebpf,
-            misses: Cell::default(),
-        };
+        let reference = Self { ebpf };
         for name in programs {
             arena.attach(reference.program(name));
         }
@@ -82,18 +78,27 @@ impl Reference {
         bpf::map_update(self.map("WALK"), &[0; 4], &value, 0).expect("a walk");
     }
 
-    /// A check that all but a thousandth of the lookups have found something.
+    /// Begins a walk where the last one has ended, so that no run takes the same way.
+    pub(crate) fn change_walk(&self, walk: Walk) {
+        let index = Walk::index_of(&self.walk()) & walk.mask;
+        self.set_walk(Walk { index, ..walk });
+    }
+
+    /// A check that all but a thousandth of the lookups of the walk have found something.
     pub(crate) fn expects_hits(&self) -> impl FnMut(u64) -> Result<(), String> + '_ {
         |runs| {
-            let mut value = [0; size_of::<Walk>()];
-            bpf::map_lookup(self.map("WALK"), &[0; 4], &mut value).expect("the walk");
-            let now = Walk::misses(&value);
-            let misses = now.wrapping_sub(self.misses.replace(now));
+            let misses = Walk::misses_of(&self.walk());
             if u64::from(misses) <= runs / 1000 {
                 return Ok(());
             }
             Err(format!("{misses} of {runs} lookups found nothing"))
         }
+    }
+
+    fn walk(&self) -> [u8; size_of::<Walk>()] {
+        let mut value = [0; size_of::<Walk>()];
+        bpf::map_lookup(self.map("WALK"), &[0; 4], &mut value).expect("the walk");
+        value
     }
 
     /// Fills the hash map: under the four-tuple of each index the index that follows it.
@@ -109,7 +114,8 @@ impl Reference {
         result.unwrap_or_else(|error| panic!("{error} after {done} rows"));
     }
 
-    fn map(&self, name: &str) -> BorrowedFd<'_> {
+    /// A map of the object.
+    pub(crate) fn map(&self, name: &str) -> BorrowedFd<'_> {
         match self.ebpf.map(name) {
             Some(Map::Array(map) | Map::HashMap(map) | Map::ProgramArray(map)) => map.fd().as_fd(),
             other => panic!("{name} is {other:?}"),

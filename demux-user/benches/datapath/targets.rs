@@ -16,6 +16,10 @@ pub(crate) mod name {
     pub(crate) const FLOOD_ACK: &str = "demux ack flood";
     pub(crate) const FLOOD_LISTENER: &str = "demux syn flood (kernel listener)";
     pub(crate) const FLOOD_CLOSED: &str = "demux syn flood (closed port)";
+    pub(crate) const RANDOM_1K: &str = "demux random 1k";
+    pub(crate) const RANDOM_1K_HASH: &str = "hash random 1k";
+    pub(crate) const RANDOM_64K: &str = "demux random 64k";
+    pub(crate) const RANDOM_64K_HASH: &str = "hash random 64k";
     pub(crate) const RANDOM: &str = "demux random 1M";
     pub(crate) const RANDOM_HASH: &str = "hash random 1M";
     pub(crate) const WAITING: &str = "demux waiting 1M";
@@ -85,6 +89,14 @@ pub(crate) const TARGETS: &[Target] = &[
     Target {
         case: name::LOOKUP_DEPENDENT,
         bound: Bound::Times(0.5, name::LOOKUP_DEPENDENT_HASH),
+    },
+    Target {
+        case: name::RANDOM_1K,
+        bound: Bound::Beside(name::RANDOM_1K_HASH),
+    },
+    Target {
+        case: name::RANDOM_64K,
+        bound: Bound::Beside(name::RANDOM_64K_HASH),
     },
     Target {
         case: name::RANDOM,

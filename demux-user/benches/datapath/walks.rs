@@ -1,5 +1,7 @@
 //! The walks of the benchmark, and how they are written into the map.
 
+use std::mem::offset_of;
+
 use crate::walk::Walk;
 
 impl Walk {
@@ -46,8 +48,16 @@ impl Walk {
     }
 
     /// How many lookups have missed, of a value in the map.
-    pub(crate) fn misses(value: &[u8; size_of::<Self>()]) -> u32 {
-        let at = std::mem::offset_of!(Self, misses);
-        u32::from_ne_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]])
+    pub(crate) fn misses_of(value: &[u8; size_of::<Self>()]) -> u32 {
+        word(value, offset_of!(Self, misses))
     }
+
+    /// The index, of a value in the map.
+    pub(crate) fn index_of(value: &[u8; size_of::<Self>()]) -> u32 {
+        word(value, offset_of!(Self, index))
+    }
+}
+
+fn word(value: &[u8; size_of::<Walk>()], at: usize) -> u32 {
+    u32::from_ne_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]])
 }

@@ -13,14 +13,15 @@ use aya_ebpf::{
 use crate::{
     packet::{self, Tuple},
     programs::{step, walk},
+    rows::Rows,
     walk::{Walk, key},
 };
 
 /// How many rows each table has.
-const ROWS: usize = 1 << 20;
+pub(crate) const ROWS: usize = 1 << 20;
 
 /// A table under test.
-trait Table {
+pub(crate) trait Table {
     /// The index that is stored under the four-tuple of another.
     fn next(index: u32) -> Option<u32>;
 }
@@ -109,6 +110,7 @@ macro_rules! tables {
 tables! {
     Keys keys_random keys_dependent
     Hash hash_random hash_dependent
+    Rows rows_random rows_dependent
 }
 
 /// Reads a frame's four-tuple and looks it up in the hash map: the least that a demultiplexer

@@ -12,6 +12,10 @@ mod mutate;
 #[cfg(target_arch = "bpf")]
 mod packet;
 #[cfg(target_arch = "bpf")]
+mod row;
+#[cfg(target_arch = "bpf")]
+mod rows;
+#[cfg(target_arch = "bpf")]
 mod socket;
 #[cfg(target_arch = "bpf")]
 mod walk;

@@ -61,6 +61,7 @@ fn measure_in(arena: &Arena<'_>, setting: &Setting) -> Outcome {
         frame,
         ifindex,
         action: if verdict == Verdict::Drop { DROP } else { PASS },
+        prepare: None,
         check: Some(Box::new(demux.expects(verdict, reason))),
     };
     let (v4, any) = (Family::V4, 0);

@@ -82,6 +82,7 @@ fn measure_in(arena: &Arena<'_>, setting: &Setting) -> Outcome {
         frame: frame.clone(),
         ifindex: arena.ifindex(),
         action: PASS,
+        prepare: None,
         check: None,
     };
     let of_demux = |name, frame: &Vec<u8>, verdict, reason| Case {

@@ -1,4 +1,5 @@
-//! A million connections whose packets come in a random order: nothing is in any cache.
+//! A million connections, or some of them, whose packets come in a random order: of all of them,
+//! nothing is in any cache.
 //!
 //! Once through all of demux, and once as lookups alone, beside a hash map of the kernel.
 
@@ -15,7 +16,8 @@ use crate::{
     instance::Demux,
     measure::{self, Case, Check, PASS},
     reference::{Next, ROWS, Reference},
-    report::{Missing, Outcome},
+    report::Outcome,
+    rows,
     targets::name,
     walk::{LOCAL_PORT, Walk},
 };
@@ -29,21 +31,32 @@ struct Table {
 }
 
 /// The tables whose lookups are measured.
-const TABLES: &[Table] = &[Table {
-    random: (name::LOOKUP_RANDOM_HASH, "hash_random"),
-    dependent: (name::LOOKUP_DEPENDENT_HASH, "hash_dependent"),
-    fill: Reference::fill_hash,
-}];
-
-/// Cases that are still to be written.
-const TO_COME: &[&str] = &[name::LOOKUP_RANDOM, name::LOOKUP_DEPENDENT];
+const TABLES: &[Table] = &[
+    Table {
+        random: (name::LOOKUP_RANDOM_HASH, "hash_random"),
+        dependent: (name::LOOKUP_DEPENDENT_HASH, "hash_dependent"),
+        fill: Reference::fill_hash,
+    },
+    Table {
+        random: (name::LOOKUP_RANDOM, "rows_random"),
+        dependent: (name::LOOKUP_DEPENDENT, "rows_dependent"),
+        fill: rows::fill,
+    },
+];
 
 const WHOLE: &[&str] = &[
+    name::RANDOM_1K,
+    name::RANDOM_1K_HASH,
+    name::RANDOM_64K,
+    name::RANDOM_64K_HASH,
     name::RANDOM,
     name::RANDOM_HASH,
     name::WAITING,
     name::WAITING_HASH,
 ];
+
+/// How many segments of a connection have come before it is measured.
+const SEGMENTS: u32 = 4;
 
 const PROGRAMS: &[&str] = &[
     "noop",
@@ -67,11 +80,6 @@ pub(crate) fn measure(setting: &Setting) -> Outcome {
     if wants_tables || wants_whole {
         outcome.figures = Arena::run(|arena| measure_in(arena, setting, wants_whole));
     }
-    let to_come = TO_COME.iter().filter(|name| wants(name));
-    outcome.missing.extend(to_come.map(|&name| Missing {
-        name,
-        reason: "there is no such program yet".to_owned(),
-    }));
     outcome
 }
 
@@ -90,26 +98,37 @@ fn measure_in(arena: &Arena<'_>, setting: &Setting, whole: bool) -> Vec<measure:
     };
     let ack = frames.ack(Family::V4, 0, LOCAL_PORT);
     let demux = whole.then(|| enter_rows(arena, &reference, &ack));
-    reference.set_walk(walk);
 
-    let case = |name, program, baseline, check| Case {
+    let reference = &reference;
+    let case = |count: u32, name, program, baseline, check| Case {
         name,
         program: reference.program(program),
         baseline: reference.program(baseline),
         frame: ack.clone(),
         ifindex: arena.ifindex(),
         action: PASS,
+        prepare: Some(Box::new(move || {
+            reference.change_walk(Walk::shuffled(count));
+        })),
         check: Some(check),
     };
     let hits = || -> Check<'_> { Box::new(reference.expects_hits()) };
     let mut cases = Vec::new();
     if let Some(demux) = &demux {
         let known = || -> Check<'_> { Box::new(demux.expects(Verdict::Pass, Reason::Connection)) };
+        for (count, ours, hash) in [
+            (1 << 10, name::RANDOM_1K, name::RANDOM_1K_HASH),
+            (1 << 16, name::RANDOM_64K, name::RANDOM_64K_HASH),
+            (ROWS, name::RANDOM, name::RANDOM_HASH),
+        ] {
+            cases.extend([
+                case(count, ours, "mutate_demux", "mutate_noop", known()),
+                case(count, hash, "mutate_hash", "mutate_noop", hits()),
+            ]);
+        }
         cases.extend([
-            case(name::RANDOM, "mutate_demux", "mutate_noop", known()),
-            case(name::RANDOM_HASH, "mutate_hash", "mutate_noop", hits()),
-            case(name::WAITING, "wait_demux", "wait_noop", known()),
-            case(name::WAITING_HASH, "wait_hash", "wait_noop", hits()),
+            case(ROWS, name::WAITING, "wait_demux", "wait_noop", known()),
+            case(ROWS, name::WAITING_HASH, "wait_hash", "wait_noop", hits()),
         ]);
     }
     for Table {
@@ -117,14 +136,15 @@ fn measure_in(arena: &Arena<'_>, setting: &Setting, whole: bool) -> Vec<measure:
     } in TABLES
     {
         for (name, program) in [random, dependent] {
-            cases.push(case(name, program, "noop", hits()));
+            cases.push(case(ROWS, name, program, "noop", hits()));
         }
     }
     cases.retain(|case| setting.selection.wants(case.name));
     measure::measure("large", cases, setting.effort)
 }
 
-/// Loads demux, and sends a segment of every connection, so that each has its row.
+/// Loads demux, and sends some segments of every connection, so that each has its row, and has done
+/// what only the first segments have it do.
 fn enter_rows(arena: &Arena<'_>, reference: &Reference, ack: &[u8]) -> Demux {
     // A table that is as full as may be drops rows before it is.
     let demux = Demux::load(Some(ROWS / 4 * 5), &[(Protocol::Tcp, "*:80")]);
@@ -133,6 +153,8 @@ fn enter_rows(arena: &Arena<'_>, reference: &Reference, ack: &[u8]) -> Demux {
     reference.set_next(Next::Hash, reference.program("hash_packet"));
     reference.set_walk(Walk::in_order(ROWS));
     let program = reference.program("mutate_demux");
-    measure::run(program, ack, arena.ifindex(), ROWS);
+    for _ in 0..SEGMENTS {
+        measure::run(program, ack, arena.ifindex(), ROWS);
+    }
     demux
 }
