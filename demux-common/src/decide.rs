@@ -158,27 +158,27 @@ where
     P: Packet + ?Sized,
     T: Kernel,
 {
-    let mut slot = UNKNOWN_INTERFACE;
-    let mut reason = Reason::Unconfigured;
-    let mut stage = Stage::Default;
-    if let Some((found, interface)) = interface_of(tables, ifindex) {
-        slot = found;
-        let mut parsed = Parsed::EMPTY;
-        match parse_into(packet, &mut parsed) {
-            Ok(()) => {
-                if let Some(decision) = tables.arrives(&parsed, slot, interface) {
-                    return decision;
-                }
-                return judge(tables, &parsed, slot);
-            }
-            Err(refused) => {
-                reason = refused;
-                stage = Stage::Parse;
-            }
+    if let Some(decision) = tables.arrives(packet, ifindex) {
+        return decision;
+    }
+    let Some((slot, _)) = interface_of(tables, ifindex) else {
+        let bytes = packet.frame_len() as u64;
+        tables.count(
+            UNKNOWN_INTERFACE,
+            Verdict::Pass,
+            Reason::Unconfigured,
+            bytes,
+        );
+        return Decision::pass(Stage::Default, Reason::Unconfigured).pack();
+    };
+    let mut parsed = Parsed::EMPTY;
+    match parse_into(packet, &mut parsed) {
+        Ok(()) => judge(tables, &parsed, slot),
+        Err(reason) => {
+            tables.count(slot, Verdict::Pass, reason, u64::from(parsed.frame_len));
+            Decision::pass(Stage::Parse, reason).pack()
         }
     }
-    tables.count(slot, Verdict::Pass, reason, packet.frame_len() as u64);
-    Decision::pass(stage, reason).pack()
 }
 
 /// Decides about a packet of no steady connection, counts it, and keeps the connection table.

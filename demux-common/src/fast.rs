@@ -1,35 +1,54 @@
 //! The shortest way of a packet: of a connection that is under way, and stays as it is.
 //!
-//! Whatever is not plain — another state, another epoch, a carry of a counter, a writer that was
-//! faster — takes the long way, which starts from the beginning.
+//! Whatever is not plain — an option in the IP header, another state, another epoch, a carry of a
+//! counter, a writer that was faster — takes the long way, which starts from the beginning.
+
+use network_types::eth::EtherType;
 
 use crate::{
-    config::Interface,
+    config::Config,
     connection::{State, since},
-    decide::{Decision, PackedDecision},
+    decide::{Decision, PackedDecision, interface_of},
+    packet::Packet,
     parse::Parsed,
+    plain::{self, Segment},
     protocol::Protocol,
     reason::{Reason, Stage, Verdict},
-    table::{self, Flags, Head, Line, Probe},
+    rows,
+    table::{self, Flags, Found, Head, Line, Memory, Probe},
     tables::Tables,
     tcp::{self, Side},
     wire::ethernet::Station,
 };
 
-/// Decides about a packet that arrived, if it is one that changes nothing but counters, the time
-/// and what the remote has said.
+/// Decides about a frame that arrived, if it is a TCP segment without anything unusual that changes
+/// nothing but counters, the time and what the remote has said.
 #[inline(always)]
-pub fn arrives<T: Tables + ?Sized>(
-    tables: &T,
-    parsed: &Parsed,
-    slot: u32,
-    interface: &Interface,
-) -> Option<PackedDecision> {
-    if parsed.station != Station::new(interface.station) {
+pub fn arrives<P, T>(packet: &P, ifindex: u32, tables: &T) -> Option<PackedDecision>
+where
+    P: Packet + ?Sized,
+    T: Tables,
+{
+    let (slot, interface) = interface_of(tables, ifindex)?;
+    let (station, ether_type) = plain::ethernet(packet)?;
+    if station != Station::new(interface.station) {
         return None;
     }
-    let head = passes::<{ Line::RX }, T>(tables, parsed, Side::Remote, 1, parsed.frame_len)?;
-    let bytes = u64::from(parsed.frame_len);
+    let config = tables.config()?;
+    let (head, bytes) = if ether_type == EtherType::Ipv4 as u16 {
+        let (addresses, segment) = plain::ipv4(packet)?;
+        let probe = Probe::v4(addresses, segment.ports, tables, tables.homes());
+        let found = table::find_v4(tables, &probe)?;
+        (steady(tables, &found, &segment, config)?, segment.bytes)
+    } else if ether_type == EtherType::Ipv6 as u16 {
+        let (addresses, segment) = plain::ipv6(packet)?;
+        let probe = Probe::v6(&addresses, segment.ports, tables, tables.homes());
+        let found = table::find_v6(tables, &probe, &addresses)?;
+        (steady(tables, &found, &segment, config)?, segment.bytes)
+    } else {
+        return None;
+    };
+    let bytes = u64::from(bytes);
     tables.count(slot, Verdict::Pass, Reason::Connection, bytes);
     let binding = head.binding();
     if binding != 0 {
@@ -42,68 +61,81 @@ pub fn arrives<T: Tables + ?Sized>(
     )
 }
 
+/// Applies a segment that arrived to its row, if that is steady.
+#[inline(always)]
+fn steady<T: Tables>(
+    tables: &T,
+    found: &Found<<T as Memory>::Line>,
+    segment: &Segment,
+    config: &Config,
+) -> Option<Head> {
+    passes::<{ Line::RX }, { Line::REMOTE }, { Line::LOCAL }, T>(
+        tables,
+        found,
+        &segment.seen,
+        Side::Remote,
+        (1, segment.bytes),
+        config,
+    )
+}
+
 /// Applies a packet that leaves, as [`arrives`] does one that arrives; returns whether it did.
 #[inline(always)]
 pub fn leaves<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, packets: u32, bytes: u32) -> bool {
-    passes::<{ Line::TX }, T>(tables, parsed, Side::Local, packets, bytes).is_some()
+    let is_plain =
+        matches!(parsed.key.protocol, Protocol::Tcp) && tcp::is_plain(parsed.segment.flags);
+    let Some(config) = tables.config() else {
+        return false;
+    };
+    if !is_plain {
+        return false;
+    }
+    let probe = Probe::new(&parsed.key, tables, tables.homes());
+    let Some(found) = table::find(tables, &probe, &parsed.key) else {
+        return false;
+    };
+    passes::<{ Line::TX }, { Line::LOCAL }, { Line::REMOTE }, T>(
+        tables,
+        &found,
+        &rows::seen(parsed, tcp::Kind::Ack),
+        Side::Local,
+        (packets, bytes),
+        config,
+    )
+    .is_some()
 }
 
-/// The heads of rows that a plain packet does not change: established, or assured, and confirmed.
-const STEADY_MASK: u64 = 0xff << 8 | ((Flags::CONFIRMED | Flags::UDP) as u64) << 16;
-const STEADY_TCP: u64 = (State::Established as u64) << 8 | (Flags::CONFIRMED as u64) << 16;
-const STEADY_UDP: u64 =
-    (State::Assured as u64) << 8 | ((Flags::CONFIRMED | Flags::UDP) as u64) << 16;
+/// The heads of rows that a plain segment does not change: established and confirmed.
+const STEADY_MASK: u64 = 0xff << 8 | (Flags::CONFIRMED as u64) << 16;
+const STEADY: u64 = (State::Established as u64) << 8 | (Flags::CONFIRMED as u64) << 16;
 
-/// Applies a packet that `side` sent to its row, if that is steady; `None` where it is not.
+/// Applies a plain segment that `side` sent to its row, if that is steady; `None` where it is not.
+/// `TALLY`, `SENDER` and `RECEIVER` are the words of the line for that side.
 #[inline(always)]
-fn passes<const AT: usize, T: Tables + ?Sized>(
+fn passes<const TALLY: usize, const SENDER: usize, const RECEIVER: usize, T: Tables + ?Sized>(
     tables: &T,
-    parsed: &Parsed,
+    found: &Found<<T as Memory>::Line>,
+    seen: &tcp::Seen,
     side: Side,
-    packets: u32,
-    bytes: u32,
+    (packets, bytes): (u32, u32),
+    config: &Config,
 ) -> Option<Head> {
-    let is_tcp = matches!(parsed.key.protocol, Protocol::Tcp);
-    if is_tcp && !tcp::is_plain(parsed.segment.flags) {
-        return None;
-    }
-    let config = tables.config()?;
-    let probe = Probe::new(&parsed.key, tables, tables.homes());
-    let found = table::find(tables, &probe, &parsed.key)?;
     let (head, line) = (found.head, found.line);
     let now = config.clock.at_ticks(tables.ticks());
     let last_seen = table::last_seen(tables, line);
-    let lifetime = if is_tcp {
-        config.lifetimes[State::Established as usize]
-    } else {
-        config.lifetimes[State::Assured as usize]
-    };
-    if head.0 & STEADY_MASK != if is_tcp { STEADY_TCP } else { STEADY_UDP }
+    if head.0 & STEADY_MASK != STEADY
         || table::epoch(tables, line) != config.epoch
-        || since(last_seen, now) >= lifetime
+        || since(last_seen, now) >= config.lifetimes[State::Established as usize]
     {
         return None;
     }
-    if is_tcp {
-        let remote = table::half::<{ Line::REMOTE }, T>(tables, line);
-        let local = table::half::<{ Line::LOCAL }, T>(tables, line);
-        let seen = crate::rows::seen(parsed, tcp::Kind::Ack);
-        let marks = tcp::Marks(head.flags().0 & Flags::MARKS);
-        let done = match side {
-            Side::Remote => {
-                let next = tcp::advance(remote, local, marks, side, &seen)?;
-                table::put_half::<{ Line::REMOTE }, T>(tables, line, remote.word(), next.word())
-            }
-            Side::Local => {
-                let next = tcp::advance(local, remote, marks, side, &seen)?;
-                table::put_half::<{ Line::LOCAL }, T>(tables, line, local.word(), next.word())
-            }
-        };
-        if !done {
-            return None;
-        }
-    }
-    if !table::count_simple::<AT, T>(tables, line, head.generation(), packets, bytes) {
+    let sender = table::half::<SENDER, T>(tables, line);
+    let receiver = table::half::<RECEIVER, T>(tables, line);
+    let marks = tcp::Marks(head.flags().0 & Flags::MARKS);
+    let next = tcp::advance(sender, receiver, marks, side, seen)?;
+    if !table::put_half::<SENDER, T>(tables, line, sender.word(), next.word())
+        || !table::count_simple::<TALLY, T>(tables, line, head.generation(), packets, bytes)
+    {
         return None;
     }
     if last_seen != now {

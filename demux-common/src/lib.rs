@@ -33,6 +33,7 @@ pub mod layout;
 pub mod matcher;
 pub mod packet;
 pub mod parse;
+pub mod plain;
 pub mod protocol;
 pub mod reason;
 mod rows;

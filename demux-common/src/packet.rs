@@ -11,7 +11,11 @@ pub trait Packet {
     fn get<const N: usize>(&self, offset: usize) -> Option<&[u8; N]>;
 
     /// The length of the whole frame in bytes, including what is not within reach of [`Packet::get`].
+    /// May cost a call.
     fn frame_len(&self) -> usize;
+
+    /// How many bytes are within reach of [`Packet::get`].
+    fn linear_len(&self) -> usize;
 }
 
 impl Packet for [u8] {
@@ -22,6 +26,11 @@ impl Packet for [u8] {
 
     #[inline]
     fn frame_len(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn linear_len(&self) -> usize {
         self.len()
     }
 }

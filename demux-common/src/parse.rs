@@ -49,26 +49,27 @@ pub fn parse<P: Packet + ?Sized>(packet: &P) -> Result<Parsed, Reason> {
 }
 
 /// As [`parse`], in place: the kernel program has no stack to spare for copies.
-/// On an error what was written means nothing.
+/// On an error what was written means nothing, but for the length of the frame.
 ///
 /// # Errors
 ///
 /// As [`parse`].
 #[inline(always)]
 pub fn parse_into<P: Packet + ?Sized>(packet: &P, parsed: &mut Parsed) -> Result<(), Reason> {
+    let frame_len = packet.frame_len();
+    parsed.frame_len = frame_len as u32;
     let frame = ethernet::read(packet)?;
     let payload;
     if frame.ether_type == EtherType::Ipv4 as u16 {
         parsed.family = Family::Ipv4;
-        payload = ipv4::read(packet, frame.payload, &mut parsed.key)?;
+        payload = ipv4::read(packet, frame_len, frame.payload, &mut parsed.key)?;
     } else if frame.ether_type == EtherType::Ipv6 as u16 {
         parsed.family = Family::Ipv6;
-        payload = ipv6::read(packet, frame.payload, &mut parsed.key)?;
+        payload = ipv6::read(packet, frame_len, frame.payload, &mut parsed.key)?;
     } else {
         return Err(Reason::NotIp);
     }
     parsed.station = frame.destination;
-    parsed.frame_len = packet.frame_len() as u32;
 
     if payload.protocol == Protocol::Tcp.ip_number() {
         tcp::read(packet, &payload, &mut parsed.segment)?;

@@ -9,6 +9,7 @@ use crate::{
     egress::{self, Departure},
     fast,
     matcher::{self, Endpoint},
+    packet::Packet,
     parse::Parsed,
     protocol::Protocol,
     reason::{Reason, Verdict},
@@ -96,11 +97,6 @@ pub trait Tables: BindingTables + Memory + Numbers {
     fn count_binding(&self, index: u16, bytes: u64);
     /// Counts what happened in the connection table.
     fn count_event(&self, event: TableEvent);
-    /// [`fast::arrives`]; the kernel program may put it into a function of its own.
-    #[inline(always)]
-    fn arrives(&self, parsed: &Parsed, slot: u32, interface: &Interface) -> Option<PackedDecision> {
-        fast::arrives(self, parsed, slot, interface)
-    }
     /// [`fast::leaves`]; the kernel program may put it into a function of its own.
     #[inline(always)]
     fn leaves(&self, parsed: &Parsed, packets: u32, bytes: u32) -> bool {
@@ -131,8 +127,17 @@ pub trait Kernel: Tables {
     fn kernel_socket(&self, key: &ConnectionKey) -> KernelSocket;
     /// Whether the routing table might send the packet on, or has no answer.
     fn may_forward(&self, key: &ConnectionKey) -> bool;
-    /// [`decide::follow`]; the kernel program puts this step, like those below, into a function of
+    /// [`fast::arrives`]; the kernel program puts this step, like those below, into a function of
     /// its own.
+    #[inline(always)]
+    fn arrives<P>(&self, packet: &P, ifindex: u32) -> Option<PackedDecision>
+    where
+        P: Packet + ?Sized,
+        Self: Sized,
+    {
+        fast::arrives(packet, ifindex, self)
+    }
+    /// [`decide::follow`].
     #[inline(always)]
     fn follow(&self, parsed: &Parsed, slot: u32, review: Review) -> PackedDecision {
         decide::follow(self, parsed, slot, review)

@@ -50,22 +50,27 @@ pub const fn step(row: Tracked, side: Side, opened_here: bool) -> (Tracked, bool
         }
         Side::Remote if opened_here => {
             let row = Tracked {
-                state: State::Replied,
+                state: replied(state),
                 marks: marks | REMOTE_SENT,
             };
             (row, true)
         }
         Side::Local if marks & REMOTE_SENT != 0 => {
-            let state = match state {
-                State::Unreplied => State::Replied,
-                state => state,
-            };
             let row = Tracked {
-                state,
+                state: replied(state),
                 marks: marks | ANSWERED,
             };
             (row, false)
         }
         _ => (row, false),
+    }
+}
+
+/// The state once both sides have sent.
+#[inline(always)]
+const fn replied(state: State) -> State {
+    match state {
+        State::Unreplied => State::Replied,
+        state => state,
     }
 }

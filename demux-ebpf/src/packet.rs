@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
+    bindings::xdp_md,
     helpers::bpf_xdp_get_buff_len,
     programs::{TcContext, XdpContext},
 };
@@ -11,7 +12,15 @@ use demux_common::packet::Packet;
 pub(crate) struct Frame {
     start: usize,
     end: usize,
-    len: usize,
+    whole: Whole,
+}
+
+/// What tells the length of the whole frame.
+enum Whole {
+    /// The context of an XDP program, which is asked.
+    Xdp(*mut xdp_md),
+    /// It is known.
+    Known(usize),
 }
 
 impl Frame {
@@ -21,8 +30,7 @@ impl Frame {
         Self {
             start: ctx.data(),
             end: ctx.data_end(),
-            // SAFETY: the context is the program's own.
-            len: unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) } as usize,
+            whole: Whole::Xdp(ctx.as_ptr().cast()),
         }
     }
 
@@ -32,7 +40,7 @@ impl Frame {
         Self {
             start: ctx.data(),
             end: ctx.data_end(),
-            len: ctx.len() as usize,
+            whole: Whole::Known(ctx.len() as usize),
         }
     }
 
@@ -79,6 +87,15 @@ impl Packet for Frame {
 
     #[inline(always)]
     fn frame_len(&self) -> usize {
-        self.len
+        match self.whole {
+            // SAFETY: the context is the program's own.
+            Whole::Xdp(ctx) => (unsafe { bpf_xdp_get_buff_len(ctx) }) as usize,
+            Whole::Known(len) => len,
+        }
+    }
+
+    #[inline(always)]
+    fn linear_len(&self) -> usize {
+        self.end - self.start
     }
 }

@@ -27,6 +27,7 @@ use demux_common::{
     fast,
     layout::LocalPrefix,
     matcher::{self, Endpoint},
+    packet::Packet,
     parse::Parsed,
     protocol::Protocol,
     reason::{Count, Reason, Verdict},
@@ -34,7 +35,10 @@ use demux_common::{
     tables::{BindingTables, Kernel, KernelSocket, TableEvent, Tables},
 };
 
-use crate::maps::{self, LocalPrefixData, PrefixData};
+use crate::{
+    maps::{self, LocalPrefixData, PrefixData},
+    packet::Frame,
+};
 
 /// The maps, and the context that helpers want to see. Where they are not `LIVE` every store is
 /// left out: that is what `explain` runs on.
@@ -377,17 +381,6 @@ impl<C, const LIVE: bool> Tables for Maps<C, LIVE> {
     }
 
     #[inline(always)]
-    fn arrives(&self, parsed: &Parsed, slot: u32, interface: &Interface) -> Option<PackedDecision> {
-        let _ = interface;
-        let decision = if LIVE {
-            demux_arrives(parsed, slot)
-        } else {
-            demux_arrives_dry(parsed, slot)
-        };
-        (decision != REFUSED).then_some(PackedDecision(decision))
-    }
-
-    #[inline(always)]
     fn leaves(&self, parsed: &Parsed, packets: u32, bytes: u32) -> bool {
         demux_leaves(parsed, packets, bytes) != 0
     }
@@ -431,6 +424,16 @@ impl<const LIVE: bool> Kernel for Maps<&XdpContext, LIVE> {
     }
 
     #[inline(always)]
+    fn arrives<P: Packet + ?Sized>(&self, _packet: &P, _ifindex: u32) -> Option<PackedDecision> {
+        let decision = if LIVE {
+            arrives(self.ctx)
+        } else {
+            arrives_dry(self.ctx)
+        };
+        (decision != REFUSED).then_some(PackedDecision(decision))
+    }
+
+    #[inline(always)]
     fn follow(&self, parsed: &Parsed, slot: u32, review: Review) -> PackedDecision {
         PackedDecision(if LIVE {
             demux_follow(parsed, slot, review.0)
@@ -461,6 +464,28 @@ impl<const LIVE: bool> Kernel for Maps<&XdpContext, LIVE> {
         if LIVE {
             demux_track(parsed, slot, decision.0);
         }
+    }
+}
+
+/// [`fast::arrives`], apart from the rest of the way so that its few values find registers.
+#[inline(never)]
+fn arrives(ctx: &XdpContext) -> u64 {
+    shortest_way::<true>(ctx)
+}
+
+/// [`arrives`] with every store left out.
+#[inline(never)]
+fn arrives_dry(ctx: &XdpContext) -> u64 {
+    shortest_way::<false>(ctx)
+}
+
+#[inline(always)]
+fn shortest_way<const LIVE: bool>(ctx: &XdpContext) -> u64 {
+    let tables = Maps::<_, LIVE>::new(());
+    let ifindex = ctx.ingress_ifindex() as u32;
+    match fast::arrives(&Frame::new(ctx), ifindex, &tables) {
+        Some(decision) => decision.0,
+        None => REFUSED,
     }
 }
 
@@ -539,34 +564,6 @@ step! {
                 u64::from(egress::follow(&Maps::<_, true>::new(()), parsed, departure))
             }
             None => 1,
-        }
-    }
-}
-
-step! {
-    /// [`fast::arrives`].
-    demux_arrives(parsed: *const Parsed, slot: u32) parsed {
-        let tables = Maps::<_, true>::new(());
-        match maps::INTERFACES.get(slot) {
-            Some(interface) => match fast::arrives(&tables, parsed, slot, interface) {
-                Some(decision) => decision.0,
-                None => REFUSED,
-            },
-            None => REFUSED,
-        }
-    }
-}
-
-step! {
-    /// [`fast::arrives`] with every store left out.
-    demux_arrives_dry(parsed: *const Parsed, slot: u32) parsed {
-        let tables = Maps::<_, false>::new(());
-        match maps::INTERFACES.get(slot) {
-            Some(interface) => match fast::arrives(&tables, parsed, slot, interface) {
-                Some(decision) => decision.0,
-                None => REFUSED,
-            },
-            None => REFUSED,
         }
     }
 }

@@ -3,9 +3,9 @@
 use super::{
     Memory, WINDOW,
     hash::{self, Numbers},
-    line::{Cold, Head, Line, Occupancy, stamp, v4_pair},
+    line::{Cold, Head, Line, stamp, v4_pair},
 };
-use crate::{connection::ConnectionKey, protocol::Protocol};
+use crate::{address::Address, connection::ConnectionKey, protocol::Protocol};
 
 /// A four-tuple as the table looks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,36 +21,79 @@ pub struct Probe {
     pub(super) home: u32,
 }
 
+/// A pair of IPv6 addresses, each as two words in the order of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// This host's.
+    pub local: [u64; 2],
+    /// The other host's.
+    pub remote: [u64; 2],
+}
+
+impl Addresses {
+    #[inline(always)]
+    const fn of(local: &Address, remote: &Address) -> Self {
+        Self {
+            local: local.words(),
+            remote: remote.words(),
+        }
+    }
+}
+
+const V4_TCP: u64 = Head::live(Protocol::Tcp, false);
+const V6_TCP: u64 = Head::live(Protocol::Tcp, true);
+
 impl Probe {
     /// Where to look for a key in a table of so many homes.
     #[inline(always)]
     #[must_use]
-    pub fn new<N: Numbers + ?Sized>(key: &ConnectionKey, secret: &N, homes: u32) -> Self {
+    pub fn new<N: Numbers + ?Sized>(key: &ConnectionKey, numbers: &N, homes: u32) -> Self {
         let ports = u32::from(key.local_port) | u32::from(key.remote_port) << 16;
         let is_udp = matches!(key.protocol, Protocol::Udp);
         let is_v6 = !key.local_address.is_mapped();
         let (addresses, sum) = if is_v6 {
-            let sum = hash::v6(
-                secret,
-                key.local_address.words(),
-                key.remote_address.words(),
-            );
+            let pair = Addresses::of(&key.local_address, &key.remote_address);
+            let sum = hash::v6(numbers, pair.local, pair.remote);
             (sum, sum)
         } else {
             let pair = v4_pair(&key.local_address, &key.remote_address);
-            (pair, hash::v4(secret, pair))
+            (pair, hash::v4(numbers, pair))
         };
         Self {
             kind: Head::live(key.protocol, is_v6),
             addresses,
             ports,
-            home: hash::home(hash::finish(secret, sum, ports, is_udp), homes),
+            home: hash::home(hash::finish(numbers, sum, ports, is_udp), homes),
+        }
+    }
+
+    /// Where to look for a TCP connection over IPv4, of addresses as [`Line`] has them.
+    #[inline(always)]
+    pub(crate) fn v4<N: Numbers>(addresses: u64, ports: u32, numbers: &N, homes: u32) -> Self {
+        let sum = hash::v4(numbers, addresses);
+        Self {
+            kind: V4_TCP,
+            addresses,
+            ports,
+            home: hash::home(hash::finish(numbers, sum, ports, false), homes),
+        }
+    }
+
+    /// Where to look for a TCP connection over IPv6.
+    #[inline(always)]
+    pub(crate) fn v6<N: Numbers>(pair: &Addresses, ports: u32, numbers: &N, homes: u32) -> Self {
+        let sum = hash::v6(numbers, pair.local, pair.remote);
+        Self {
+            kind: V6_TCP,
+            addresses: sum,
+            ports,
+            home: hash::home(hash::finish(numbers, sum, ports, false), homes),
         }
     }
 
     #[inline(always)]
     pub(super) const fn is_v6(&self) -> bool {
-        self.kind & Head::live(Protocol::Tcp, true) & !(Occupancy::Live as u64) != 0
+        self.kind & (V6_TCP ^ V4_TCP) != 0
     }
 }
 
@@ -78,6 +121,31 @@ pub fn find<M: Memory + ?Sized>(
     find_among(memory, probe, key, home, hops)
 }
 
+/// As [`find`], of [`Probe::v4`].
+#[inline(always)]
+pub(crate) fn find_v4<M: Memory + ?Sized>(memory: &M, probe: &Probe) -> Option<Found<M::Line>> {
+    let home = memory.line(probe.home)?;
+    let hops = memory.load32::<{ Line::HOPS }>(home);
+    reached(memory, probe.home, home, hops, |index, line| {
+        matches(memory, probe, index, line)
+    })
+}
+
+/// As [`find`], of [`Probe::v6`].
+#[inline(always)]
+pub(crate) fn find_v6<M: Memory + ?Sized>(
+    memory: &M,
+    probe: &Probe,
+    pair: &Addresses,
+) -> Option<Found<M::Line>> {
+    let home = memory.line(probe.home)?;
+    let hops = memory.load32::<{ Line::HOPS }>(home);
+    reached(memory, probe.home, home, hops, |index, line| {
+        let found = matches(memory, probe, index, line)?;
+        is_pair(memory, pair, index, found.head).then_some(found)
+    })
+}
+
 /// As [`find`], among the lines that these hops of the home name.
 #[inline(always)]
 pub(super) fn find_among<M: Memory + ?Sized>(
@@ -87,8 +155,30 @@ pub(super) fn find_among<M: Memory + ?Sized>(
     home: M::Line,
     hops: u32,
 ) -> Option<Found<M::Line>> {
+    reached(memory, probe.home, home, hops, |index, line| {
+        let found = matches(memory, probe, index, line)?;
+        if probe.is_v6() {
+            let pair = Addresses::of(&key.local_address, &key.remote_address);
+            return is_pair(memory, &pair, index, found.head).then_some(found);
+        }
+        Some(found)
+    })
+}
+
+/// Looks at the lines that these hops of the home name, the home itself first.
+#[inline(always)]
+fn reached<M: Memory + ?Sized, F>(
+    memory: &M,
+    home_index: u32,
+    home: M::Line,
+    hops: u32,
+    matches: F,
+) -> Option<Found<M::Line>>
+where
+    F: Fn(u32, M::Line) -> Option<Found<M::Line>>,
+{
     if hops & 1 != 0
-        && let Some(found) = matches(memory, probe, key, probe.home, home)
+        && let Some(found) = matches(home_index, home)
     {
         return Some(found);
     }
@@ -98,9 +188,8 @@ pub(super) fn find_among<M: Memory + ?Sized>(
     }
     for hop in 1..WINDOW {
         if others >> hop & 1 != 0 {
-            let index = probe.home.wrapping_add(hop);
-            let line = memory.line(index)?;
-            if let Some(found) = matches(memory, probe, key, index, line) {
+            let index = home_index.wrapping_add(hop);
+            if let Some(found) = matches(index, memory.line(index)?) {
                 return Some(found);
             }
         }
@@ -108,11 +197,11 @@ pub(super) fn find_among<M: Memory + ?Sized>(
     None
 }
 
+/// The line at an index, if it is live and has what a probe looks for; of IPv6 addresses the hash.
 #[inline(always)]
 fn matches<M: Memory + ?Sized>(
     memory: &M,
     probe: &Probe,
-    key: &ConnectionKey,
     index: u32,
     line: M::Line,
 ) -> Option<Found<M::Line>> {
@@ -124,23 +213,18 @@ fn matches<M: Memory + ?Sized>(
     {
         return None;
     }
-    if probe.is_v6() && !is_pair(memory, key, index, head) {
-        return None;
-    }
     Some(Found { index, line, head })
 }
 
-/// Whether the cold line at an index has the addresses of a key.
+/// Whether the cold line at an index has such addresses.
 #[inline(always)]
-fn is_pair<M: Memory + ?Sized>(memory: &M, key: &ConnectionKey, index: u32, head: Head) -> bool {
+fn is_pair<M: Memory + ?Sized>(memory: &M, pair: &Addresses, index: u32, head: Head) -> bool {
     let Some(cold) = memory.cold(index) else {
         return false;
     };
-    let [a, b] = key.local_address.words();
-    let [c, d] = key.remote_address.words();
-    memory.load64::<{ Cold::LOCAL }>(cold) == a
-        && memory.load64::<{ Cold::LOCAL + 8 }>(cold) == b
-        && memory.load64::<{ Cold::REMOTE }>(cold) == c
-        && memory.load64::<{ Cold::REMOTE + 8 }>(cold) == d
+    memory.load64::<{ Cold::LOCAL }>(cold) == pair.local[0]
+        && memory.load64::<{ Cold::LOCAL + 8 }>(cold) == pair.local[1]
+        && memory.load64::<{ Cold::REMOTE }>(cold) == pair.remote[0]
+        && memory.load64::<{ Cold::REMOTE + 8 }>(cold) == pair.remote[1]
         && memory.load32::<{ Cold::GENERATION_AFTER }>(cold) == stamp(head.generation())
 }

@@ -117,11 +117,11 @@ pub struct Line {
     pub generation: u16,
     /// Index of the binding that owns the connection; 0 for none.
     pub binding: u16,
-    /// This host's IPv4 address; with `remote_address` 64 bits of a keyed hash for IPv6, whose
-    /// addresses are in the [`Cold`] line.
-    pub local_address: [u8; 4],
-    /// The other host's IPv4 address.
+    /// The other host's IPv4 address; with `local_address` 64 bits of a keyed hash for IPv6, whose
+    /// addresses are in the [`Cold`] line. In the order of a header that arrives.
     pub remote_address: [u8; 4],
+    /// This host's IPv4 address.
+    pub local_address: [u8; 4],
     /// This host's port.
     pub local_port: u16,
     /// The other host's port.
@@ -144,7 +144,7 @@ impl Line {
     pub(crate) const HOPS: usize = offset_of!(Self, hops);
     pub(crate) const EPOCH: usize = offset_of!(Self, epoch);
     pub(crate) const HEAD: usize = offset_of!(Self, occupancy);
-    pub(crate) const ADDRESSES: usize = offset_of!(Self, local_address);
+    pub(crate) const ADDRESSES: usize = offset_of!(Self, remote_address);
     pub(crate) const PORTS: usize = offset_of!(Self, local_port);
     pub(crate) const LAST_SEEN: usize = offset_of!(Self, last_seen);
     /// The offset of [`Line::rx`].
@@ -401,8 +401,8 @@ impl Head {
     }
 }
 
-/// The words of an IPv4 pair of addresses as [`Line::local_address`] and what follows it.
+/// An IPv4 pair of addresses as [`Line::remote_address`] and what follows it.
 #[inline(always)]
 pub(crate) const fn v4_pair(local: &Address, remote: &Address) -> u64 {
-    u32::from_le_bytes(local.v4()) as u64 | (u32::from_le_bytes(remote.v4()) as u64) << 32
+    u32::from_le_bytes(remote.v4()) as u64 | (u32::from_le_bytes(local.v4()) as u64) << 32
 }

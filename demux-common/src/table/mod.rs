@@ -43,7 +43,7 @@ mod update;
 
 pub use self::{
     claim::{Choice, Inserted, New, choose, insert, is_expired, remove},
-    find::{Found, Probe, find},
+    find::{Addresses, Found, Probe, find},
     hash::{Numbers, Secret},
     line::{Cold, Flags, Head, Line, Occupancy, Tally},
     memory::Memory,
@@ -52,6 +52,8 @@ pub use self::{
         put_epoch, put_half, touch, write_cold,
     },
 };
+
+pub(crate) use self::find::{find_v4, find_v6};
 
 /// How many lines a connection may stand in: those from its home on.
 pub const WINDOW: u32 = 16;

@@ -17,7 +17,8 @@
 pub struct Half {
     /// The sequence number behind everything that it has sent: its SND.NXT.
     pub next: u32,
-    /// The highest acknowledgement number that it has sent: its RCV.NXT, as far as it said.
+    /// The highest acknowledgement number that it has sent: its RCV.NXT, as far as it said. Before
+    /// the remote's first one, the number of this host's SYN: nothing is acknowledged.
     pub ack: u32,
 }
 
@@ -56,8 +57,9 @@ impl Half {
 /// How far a segment of the remote may lie from what this host has acknowledged, and its
 /// acknowledgement below what this host has sent. No receive window is known, because the scale is
 /// told once and may have been missed; this is more than Linux gives a connection unless it is tuned
-/// (tcp_rmem), and a forged segment has to guess both numbers.
-pub const WINDOW: u32 = 1 << 24;
+/// (tcp_rmem, 32 MiB since 6.16). A forged segment has to guess both numbers, and gains little:
+/// only exact numbers end a connection or finish one side of it.
+pub const WINDOW: u32 = 1 << 26;
 
 /// Whether sequence number `a` comes after `b` (RFC 9293, section 3.4).
 #[inline(always)]

@@ -1,6 +1,9 @@
 //! What the remote's segments alone show, where this host's own cannot be seen.
 
-use super::{Half, Kind, Marks, Seen, Step, Tracked, half::is_after};
+use super::{
+    Half, Kind, Marks, Seen, Step, Tracked,
+    half::{is_after, is_near},
+};
 use crate::connection::State;
 
 /// How far beyond the next expected sequence number a reset is still believed:
@@ -37,48 +40,60 @@ pub(super) const fn step(row: Tracked, seen: &Seen) -> Step {
         Kind::SynAck => match row.state {
             State::SynSent => goes(row, State::Established, end, seen),
             State::Listen => Step::Ignored,
-            state => goes(row, state, latest(is_known, next, end), seen),
+            state => goes(row, state, latest(row, seen), seen),
         },
         Kind::Ack | Kind::Fin => {
+            let is_fin = matches!(seen.kind, Kind::Fin);
+            // A guess changes no state; the numbers follow it, and the next genuine segment.
+            let is_credible = !is_known || is_near(end, next);
             let state = match row.state {
                 // Whoever has sent the SYN knows where it ends; whether this host has answered is
                 // for the kernel to say.
-                State::Listen | State::SynReceived if seen.sequence != next => {
+                State::Listen | State::SynReceived if is_known && seen.sequence != next => {
                     return Step::Ignored;
                 }
                 State::SynSent => return Step::Ignored,
-                _ if matches!(seen.kind, Kind::Fin) => State::CloseWait,
+                State::Listen | State::SynReceived | State::Established
+                    if is_fin && is_credible =>
+                {
+                    State::CloseWait
+                }
                 State::Listen | State::SynReceived => State::Established,
+                // Nothing follows a FIN, so it was none.
+                State::CloseWait if !is_fin && is_known && is_credible && is_after(end, next) => {
+                    State::Established
+                }
+                State::FinWait1 | State::FinWait2 if is_fin && is_credible => State::TimeWait,
                 state => state,
             };
-            goes(row, state, latest(is_known, next, end), seen)
+            goes(row, state, latest(row, seen), seen)
         }
     }
 }
 
 /// Retransmissions do not move the expectation back.
 #[inline(always)]
-const fn latest(is_known: bool, next: u32, end: u32) -> u32 {
-    if !is_known || is_after(end, next) {
-        end
+const fn latest(row: Tracked, seen: &Seen) -> u32 {
+    if row.marks.has(Marks::REMOTE_SEEN) {
+        row.remote.after(seen.end(), row.remote.ack).next
     } else {
-        next
+        seen.end()
     }
 }
 
 #[inline(always)]
 const fn goes(row: Tracked, state: State, next: u32, seen: &Seen) -> Step {
+    let ack = if !seen.has_ack {
+        row.remote.ack
+    } else if row.marks.has(Marks::REMOTE_SEEN) {
+        row.remote.after(next, seen.acknowledgement).ack
+    } else {
+        seen.acknowledgement
+    };
     Step::Goes(Tracked {
         state,
         marks: row.marks.with(Marks::REMOTE_SEEN),
         local: row.local,
-        remote: Half {
-            next,
-            ack: if seen.has_ack {
-                seen.acknowledgement
-            } else {
-                row.remote.ack
-            },
-        },
+        remote: Half { next, ack },
     })
 }

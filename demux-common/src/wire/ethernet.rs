@@ -25,6 +25,13 @@ impl Station {
         Self(first as u64 | ((u16::from_le_bytes([e, f]) as u64) << 32))
     }
 
+    /// The station in the first six bytes of a little-endian word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        Self(word & 0xffff_ffff_ffff)
+    }
+
     /// Whether this is a group of stations.
     #[inline(always)]
     #[must_use]

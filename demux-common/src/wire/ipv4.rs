@@ -14,7 +14,7 @@ const FRAGMENTED: u16 = 0x3fff;
 /// The largest total length that the header can tell.
 const MAX_TOTAL: usize = u16::MAX as usize;
 
-/// Reads the IPv4 header at `offset`, and its addresses into `key`: the destination is local.
+/// Reads the IPv4 header at `offset` of a frame of `frame_len` bytes, and its addresses into `key`: the destination is local.
 ///
 /// # Errors
 ///
@@ -23,6 +23,7 @@ const MAX_TOTAL: usize = u16::MAX as usize;
 #[inline(always)]
 pub fn read<P: Packet + ?Sized>(
     packet: &P,
+    frame_len: usize,
     offset: usize,
     key: &mut ConnectionKey,
 ) -> Result<Payload, Reason> {
@@ -33,7 +34,7 @@ pub fn read<P: Packet + ?Sized>(
     if header.vihl >> 4 != 4 || ihl < MIN_HEADER {
         return Err(Reason::BadIpv4Header);
     }
-    let present = packet.frame_len().saturating_sub(offset);
+    let present = frame_len.saturating_sub(offset);
     let mut total = usize::from(u16::from_be_bytes(header.tot_len));
     // BIG TCP: the length of a super-packet does not fit the field, which is then 0.
     if total == 0 && present > MAX_TOTAL {

@@ -20,7 +20,7 @@ const MOBILITY: u8 = IpProto::MobilityHeader as u8;
 const ENCRYPTED: u8 = IpProto::Esp as u8;
 const NO_NEXT_HEADER: u8 = IpProto::Ipv6NoNxt as u8;
 
-/// Reads the IPv6 header at `offset`, and its addresses into `key` (the destination is local),
+/// Reads the IPv6 header at `offset` of a frame of `frame_len` bytes, and its addresses into `key` (the destination is local),
 /// and walks its extension headers.
 ///
 /// # Errors
@@ -33,6 +33,7 @@ const NO_NEXT_HEADER: u8 = IpProto::Ipv6NoNxt as u8;
 #[inline(always)]
 pub fn read<P: Packet + ?Sized>(
     packet: &P,
+    frame_len: usize,
     offset: usize,
     key: &mut ConnectionKey,
 ) -> Result<Payload, Reason> {
@@ -48,7 +49,7 @@ pub fn read<P: Packet + ?Sized>(
     if key.local_address.is_mapped() || key.remote_address.is_mapped() {
         return Err(Reason::BadIpv6Header);
     }
-    let present = packet.frame_len().saturating_sub(offset + Ipv6Hdr::LEN);
+    let present = frame_len.saturating_sub(offset + Ipv6Hdr::LEN);
     let mut payload_len = usize::from(u16::from_be_bytes(header.payload_len));
     // BIG TCP and jumbograms (RFC 2675): the length does not fit the field, which is then 0.
     if payload_len == 0 && present > MAX_PAYLOAD {
