@@ -7,6 +7,13 @@ use crate::common::pair::Family;
 /// Without the checksum, which no program sees.
 const SHORTEST: usize = 60;
 
+/// The numbers of a segment. What does not fit a connection is looked at more closely.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgement: u32,
+}
+
 /// What makes frames from the peer to the host.
 #[derive(Clone, Copy)]
 pub(crate) struct Frames {
@@ -16,10 +23,16 @@ pub(crate) struct Frames {
 
 impl Frames {
     /// An acknowledgement without data.
-    pub(crate) fn ack(self, family: Family, remote_port: u16, port: u16) -> Vec<u8> {
-        let mut header = TcpHeader::new(remote_port, port, 1000, 64_240);
+    pub(crate) fn ack(
+        self,
+        family: Family,
+        remote_port: u16,
+        port: u16,
+        numbers: Numbers,
+    ) -> Vec<u8> {
+        let mut header = TcpHeader::new(remote_port, port, numbers.sequence, 64_240);
         header.ack = true;
-        header.acknowledgment_number = 5000;
+        header.acknowledgment_number = numbers.acknowledgement;
         self.segment(family, header)
     }
 

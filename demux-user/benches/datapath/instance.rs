@@ -4,10 +4,14 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use demux_common::{
     binding::Target,
+    command::{Command, Outcome},
     config::Policy,
+    connection::{ConnectionKey, State},
     layout::program,
     protocol::Protocol,
     reason::{Reason, Verdict},
+    table::Flags,
+    tcp::{Half, Marks},
 };
 use demux_user::{
     bindings::{BindRequest, Pattern, bind},
@@ -15,7 +19,7 @@ use demux_user::{
     load::{LoadOptions, load},
     netns::NetworkNamespace,
     state::{Instance, Lock},
-    tables::{Access, Tables},
+    tables::{Access, Control, Tables},
 };
 
 use crate::common::{bpffs::TemporaryBpfFs, pair::HOST};
@@ -23,6 +27,7 @@ use crate::common::{bpffs::TemporaryBpfFs, pair::HOST};
 /// demux, attached to the cable of an arena in the driver, with a default of drop.
 pub(crate) struct Demux {
     tables: Tables,
+    control: Control,
     program: OwnedFd,
     _bpffs: TemporaryBpfFs,
 }
@@ -53,6 +58,7 @@ impl Demux {
         let pin = instance.paths().program(program::INGRESS);
         Self {
             tables: Tables::open(&instance, Access::ReadOnly).expect("its tables"),
+            control: Control::open(instance.paths()).expect("its control"),
             program: bpf::object_get(&pin, false).expect("its program"),
             _bpffs: bpffs,
         }
@@ -61,6 +67,22 @@ impl Demux {
     /// The program for arriving frames.
     pub(crate) fn program(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
+    }
+
+    /// Enters established connections, all but a thousandth of which must find room.
+    pub(crate) fn enter(&self, connections: impl Iterator<Item = (ConnectionKey, [Half; 2])>) {
+        let flags = Flags::CONFIRMED | Marks::LOCAL_SEEN | Marks::REMOTE_SEEN;
+        let commands: Vec<Command> = connections
+            .map(|(key, [remote, local])| Command {
+                remote,
+                local,
+                ..Command::enter(key, State::Established, Flags(flags))
+            })
+            .collect();
+        let outcomes = self.control.execute(&commands).expect("its control runs");
+        let is_done = |outcome: &&Outcome| **outcome == Outcome::Done;
+        let refused = outcomes.len() - outcomes.iter().filter(is_done).count();
+        assert!(refused <= commands.len() / 1000, "{refused} rows");
     }
 
     /// A check that all but a thousandth of the packets were counted under a reason.

@@ -55,7 +55,7 @@ pub(crate) fn fill(reference: &Reference, walk: Walk) {
     let values: Vec<u8> = lines
         .0
         .iter()
-        .flat_map(|line| line.get())
+        .flat_map(Cell::get)
         .flat_map(u64::to_ne_bytes)
         .collect();
     let count = lines.0.len();

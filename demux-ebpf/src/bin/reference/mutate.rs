@@ -13,7 +13,7 @@ use aya_ebpf::{
 use crate::{
     packet::{self, IPV4_ADDRESSES, IPV4_TCP},
     programs::{step, walk},
-    walk::Source,
+    walk::{Source, sequence},
 };
 
 /// The programs that frames are handed on to.
@@ -26,8 +26,7 @@ fn mutate(ctx: &XdpContext) -> Option<()> {
     let Source { address, port } = Source::of(index);
     packet::write(ctx, IPV4_ADDRESSES, u32::from_ne_bytes(address))?;
     packet::write(ctx, IPV4_TCP, port.to_be())?;
-    // Always the same for a source: what it has sent before stays the last that it sent.
-    packet::write(ctx, IPV4_TCP + 4, index.rotate_left(16).to_be())
+    packet::write(ctx, IPV4_TCP + 4, sequence(index).to_be())
 }
 
 /// Defines a pair of programs for each place in [`NEXT`]. The place is a constant, because the

@@ -52,6 +52,13 @@ impl Source {
     }
 }
 
+/// The sequence number of all segments of an index: what a source has sent before stays the last
+/// that it sent.
+#[inline(always)]
+pub(crate) const fn sequence(index: u32) -> u32 {
+    index.rotate_left(16)
+}
+
 /// Where all packets of a walk go.
 pub(crate) const LOCAL_ADDRESS: [u8; 4] = [10, 0, 0, 2];
 

@@ -10,7 +10,7 @@ use crate::{
     Setting,
     arena::Arena,
     common::{pair::Family, sockets},
-    frames::Frames,
+    frames::{Frames, Numbers},
     instance::Demux,
     measure::{self, Case, DROP, PASS},
     reference::{Next, Reference},
@@ -25,6 +25,12 @@ const NAMES: &[&str] = &[
     name::FLOOD_LISTENER,
     name::FLOOD_CLOSED,
 ];
+
+/// Of a connection that nobody knows.
+const STRAY: Numbers = Numbers {
+    sequence: 1000,
+    acknowledgement: 5000,
+};
 
 /// A port with a listener, and one without; neither is bound.
 const LISTENER: u16 = 81;
@@ -67,7 +73,7 @@ fn measure_in(arena: &Arena<'_>, setting: &Setting) -> Outcome {
     let (v4, any) = (Family::V4, 0);
     let (syn, ack) = (
         frames.syn(v4, any, LOCAL_PORT),
-        frames.ack(v4, any, LOCAL_PORT),
+        frames.ack(v4, any, LOCAL_PORT, STRAY),
     );
     // A flood that goes on for long meets a table that is full.
     let full = 4 * Capacities::default().connections;

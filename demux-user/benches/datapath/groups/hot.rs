@@ -37,6 +37,9 @@ const NAMES: &[&str] = &[
 const PORT: u16 = 80;
 const CLOSED: u16 = 81;
 
+/// A port of the peer.
+const REMOTE: u16 = 40_000;
+
 pub(crate) fn measure(setting: &Setting) -> Outcome {
     if !setting.selection.wants_any(NAMES) {
         return Outcome::default();
@@ -68,13 +71,14 @@ fn measure_in(arena: &Arena<'_>, setting: &Setting) -> Outcome {
     ];
     let demux = Demux::load(None, &[(Protocol::Tcp, "*:80"), (Protocol::Udp, "*:80")]);
     let connections = [Family::V4, Family::V6].map(|family| arena.connect(family, PORT));
-    let [v4, v6] = [0, 1].map(|index| connections[index].remote_port());
+    let _conversation = arena.converse(Family::V4, REMOTE, PORT);
 
     let frames = Frames {
         stations: arena.stations(),
     };
-    let ack4 = frames.ack(Family::V4, v4, PORT);
-    let ack6 = frames.ack(Family::V6, v6, PORT);
+    let [v4, v6] = &connections;
+    let ack4 = frames.ack(Family::V4, v4.remote_port(), PORT, v4.numbers());
+    let ack6 = frames.ack(Family::V6, v6.remote_port(), PORT, v6.numbers());
     let case = |name, program, frame: &Vec<u8>| Case {
         name,
         program,
@@ -102,14 +106,14 @@ fn measure_in(arena: &Arena<'_>, setting: &Setting) -> Outcome {
         of_demux(name::TCP6, &ack6, pass, Reason::Connection),
         of_demux(
             name::UDP4,
-            &frames.datagram(Family::V4, 40_000, PORT),
+            &frames.datagram(Family::V4, REMOTE, PORT),
             pass,
             Reason::Connection,
         ),
         of_demux(name::NOT_IP, &frames.arp(), pass, Reason::NotIp),
         of_demux(
             name::DROP,
-            &frames.syn(Family::V4, 40_000, CLOSED),
+            &frames.syn(Family::V4, REMOTE, CLOSED),
             Verdict::Drop,
             Reason::NoSocket,
         ),

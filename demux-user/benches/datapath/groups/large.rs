@@ -6,20 +6,21 @@
 use demux_common::{
     protocol::Protocol,
     reason::{Reason, Verdict},
+    tcp::Half,
 };
 
 use crate::{
     Setting,
     arena::Arena,
     common::pair::Family,
-    frames::Frames,
+    frames::{Frames, Numbers},
     instance::Demux,
     measure::{self, Case, Check, PASS},
     reference::{Next, ROWS, Reference},
     report::Outcome,
-    rows,
+    row, rows,
     targets::name,
-    walk::{LOCAL_PORT, Walk},
+    walk::{LOCAL_PORT, Walk, sequence},
 };
 
 /// Looks up in a table: the names of two cases and of the programs that are run for them.
@@ -96,7 +97,8 @@ fn measure_in(arena: &Arena<'_>, setting: &Setting, whole: bool) -> Vec<measure:
     let frames = Frames {
         stations: arena.stations(),
     };
-    let ack = frames.ack(Family::V4, 0, LOCAL_PORT);
+    // The mutator fills in the rest.
+    let ack = frames.ack(Family::V4, 0, LOCAL_PORT, numbers(0));
     let demux = whole.then(|| enter_rows(arena, &reference, &ack));
 
     let reference = &reference;
@@ -143,11 +145,25 @@ fn measure_in(arena: &Arena<'_>, setting: &Setting, whole: bool) -> Vec<measure:
     measure::measure("large", cases, setting.effort)
 }
 
-/// Loads demux, and sends some segments of every connection, so that each has its row, and has done
-/// what only the first segments have it do.
+/// Loads demux, enters the connections, and sends some segments of each, so that each has done what
+/// only the first segments have it do.
 fn enter_rows(arena: &Arena<'_>, reference: &Reference, ack: &[u8]) -> Demux {
-    // A table that is as full as may be drops rows before it is.
-    let demux = Demux::load(Some(ROWS / 4 * 5), &[(Protocol::Tcp, "*:80")]);
+    let demux = Demux::load(Some(ROWS), &[(Protocol::Tcp, "*:80")]);
+    demux.enter((0..ROWS).map(|index| {
+        let Numbers {
+            sequence,
+            acknowledgement,
+        } = numbers(index);
+        let remote = Half {
+            next: sequence,
+            ack: acknowledgement,
+        };
+        let local = Half {
+            next: acknowledgement,
+            ack: sequence,
+        };
+        (row::key(index), [remote, local])
+    }));
     reference.set_next(Next::Noop, reference.program("noop"));
     reference.set_next(Next::Demux, demux.program());
     reference.set_next(Next::Hash, reference.program("hash_packet"));
@@ -157,4 +173,12 @@ fn enter_rows(arena: &Arena<'_>, reference: &Reference, ack: &[u8]) -> Demux {
         measure::run(program, ack, arena.ifindex(), ROWS);
     }
     demux
+}
+
+/// The numbers of the segments of an index.
+fn numbers(index: u32) -> Numbers {
+    Numbers {
+        sequence: sequence(index),
+        acknowledgement: 5000,
+    }
 }
