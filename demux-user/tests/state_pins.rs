@@ -54,6 +54,9 @@ fn maps_are_for_readers_and_programs_and_links_for_their_owner() {
             "{name}"
         );
     }
+    for name in map::PRIVATE {
+        assert_eq!(mode(&directory.join(name)), 0o600, "{name}");
+    }
     assert_eq!(mode(&directory.join("progs").join(program::INGRESS)), 0o600);
     assert_eq!(mode(&directory.join("progs").join(program::EGRESS)), 0o600);
     assert_eq!(mode(&directory.join("progs").join(program::EXPLAIN)), 0o640);
@@ -82,7 +85,7 @@ fn maps_are_for_readers_and_programs_and_links_for_their_owner() {
         .collect();
     names.retain(|name| name != "progs" && name != "links");
     names.sort_unstable();
-    let mut expected = map::ALL.to_vec();
+    let mut expected = [map::ALL, map::PRIVATE].concat();
     expected.sort_unstable();
     assert_eq!(names, expected);
 }
