@@ -26,5 +26,6 @@ pub mod settings;
 pub mod sockets;
 pub mod state;
 pub mod tables;
+pub mod verify;
 
 pub use error::{Error, Result};

@@ -4,7 +4,13 @@ use super::{
     Outcome,
     context::{Context, cannot_write},
 };
-use crate::{Result, connections::Reader, filter::Filter, render::ConnectionRow};
+use crate::{
+    Result,
+    connections::Reader,
+    filter::Filter,
+    render::{ConnectionRow, DifferenceRow},
+    verify,
+};
 
 /// List connections
 ///
@@ -22,6 +28,9 @@ pub(super) struct Args {
     /// Which connections are wanted
     #[arg(value_name = "FILTER")]
     filter: Vec<String>,
+    /// Compare with the kernel's TCP sockets, show what differs, and end with 7 if anything does
+    #[arg(long, conflicts_with = "filter")]
+    verify: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -30,10 +39,14 @@ EXAMPLES:
   demux connections state established dport = :443
   demux conns 'remote 10.0.0.0/8 and not lport 22'
   demux conns '( sport = :80 or sport = :443 ) and dst 192.0.2.7' --jsonl
-  demux conns binding web state time-wait,close-wait";
+  demux conns binding web state time-wait,close-wait
+  demux connections --verify                           what ss would say otherwise";
 
 impl Args {
     pub(super) fn run(&self, context: &mut Context<'_>) -> Result<Outcome> {
+        if self.verify {
+            return verify(context);
+        }
         let filter = Filter::parse(&self.filter)?;
         let opened = context.open()?;
         let reader = Reader::new(&opened.tables)?;
@@ -47,4 +60,20 @@ impl Args {
         list.finish().map_err(cannot_write)?;
         Ok(Outcome::Done)
     }
+}
+
+fn verify(context: &mut Context<'_>) -> Result<Outcome> {
+    let opened = context.open()?;
+    let differences = verify::verify(&opened.tables)?;
+    let mut list = context.list::<DifferenceRow>();
+    for difference in &differences {
+        list.push(&DifferenceRow::from(difference))
+            .map_err(cannot_write)?;
+    }
+    list.finish().map_err(cannot_write)?;
+    Ok(if differences.is_empty() {
+        Outcome::Done
+    } else {
+        Outcome::Found
+    })
 }

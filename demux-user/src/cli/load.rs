@@ -163,11 +163,24 @@ impl Args {
             tell(context, loaded);
         }
         if let Some(first) = loaded.iter().find(|loaded| !loaded.already) {
-            context.detail(format!(
-                "the tables take {} and are pinned below {}",
+            context.note(format!(
+                "the tables take {}, for up to {} connections",
                 bytes(first.memory_bytes),
+                first.max_connections,
+            ));
+            context.detail(format!(
+                "they are pinned below {}",
                 bpffs.path().join("demux").display()
             ));
+            if first.connections > 0 {
+                context.note(format!(
+                    "entered {} connections that existed already",
+                    first.connections
+                ));
+            }
+            if let Some(note) = &first.connections_note {
+                context.note(format!("connections that existed already: {note}"));
+            }
             if let Some(seconds) = self.probation {
                 context.note(format!(
                     "the default is on probation: pass again in {seconds} s unless you run: demux confirm"
@@ -207,6 +220,8 @@ fn row(loaded: &Loaded) -> LoadedRow {
         egress: Hook::name_of(loaded.egress),
         egress_note: loaded.egress_note.clone(),
         already: loaded.already,
+        connections: loaded.connections,
+        connections_note: loaded.connections_note.clone(),
         memory_bytes: loaded.memory_bytes,
     }
 }

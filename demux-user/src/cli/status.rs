@@ -43,6 +43,7 @@ fn status(opened: &Opened) -> Result<Status> {
     let namespace = NetworkNamespace::current()?;
     let config = tables.config()?;
     let totals = Reader::new(tables)?.totals()?;
+    let counters = tables.table_counters()?;
     let devices = interface::all()?;
     let mut interfaces = Vec::new();
     let mut warnings = Vec::new();
@@ -65,6 +66,8 @@ fn status(opened: &Opened) -> Result<Status> {
         max_connections: tables.max_connections()?,
         connections: totals.rows,
         confirmed: totals.confirmed,
+        displaced: counters.over_unconfirmed,
+        untracked: counters.untracked,
         max_bindings: tables.max_bindings()?,
         bindings: tables.bindings()?.len() as u64,
         memory_bytes: tables.memory_bytes()?,

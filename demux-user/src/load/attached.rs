@@ -188,7 +188,10 @@ pub(super) fn describe(instance: &Instance, tables: &Tables, device: &Device) ->
         egress: egress.as_ref().map(|found| found.hook),
         egress_note: egress::shortcoming(egress.as_ref(), &device.name),
         already: true,
+        connections: 0,
+        connections_note: None,
         memory_bytes: tables.memory_bytes()?,
+        max_connections: tables.max_connections()?,
     })
 }
 

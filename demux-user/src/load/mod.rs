@@ -2,6 +2,7 @@
 
 mod attached;
 mod check;
+mod import;
 mod instance;
 mod interfaces;
 mod unload;
@@ -69,8 +70,15 @@ pub struct Loaded {
     pub egress_note: Option<String>,
     /// Whether it was loaded already, and nothing was changed.
     pub already: bool,
+    /// Connections that the kernel had already, and that were entered. They are of all interfaces:
+    /// where several are loaded at once, the first one says it.
+    pub connections: u64,
+    /// Why some or all of them are missing.
+    pub connections_note: Option<String>,
     /// The memory of the instance's maps in bytes.
     pub memory_bytes: u64,
+    /// How many connections its table is for.
+    pub max_connections: u32,
 }
 
 /// Refuses what no state could make right: the machine, the options, interfaces that do not exist.
@@ -184,6 +192,7 @@ fn attach_all(
 ) -> Result<Vec<Loaded>> {
     locals::refresh(tables)?;
     let memory_bytes = tables.memory_bytes()?;
+    let max_connections = tables.max_connections()?;
     let mut loaded = Vec::new();
     for device in devices {
         match attach_one(paths, tables, device, options) {
@@ -195,7 +204,10 @@ fn attach_all(
                 egress: attached.egress.hook,
                 egress_note: attached.egress.note,
                 already: false,
+                connections: 0,
+                connections_note: None,
                 memory_bytes,
+                max_connections,
             }),
             Err(error) => {
                 for done in &loaded {
@@ -203,6 +215,21 @@ fn attach_all(
                 }
                 return Err(error);
             }
+        }
+    }
+    if let Some(first) = loaded.first_mut() {
+        match import::import(paths, tables) {
+            Ok(imported) => {
+                first.connections = imported.entered;
+                first.connections_note = (imported.full > 0).then(|| {
+                    format!(
+                        "{} connections found no room in the table; see --max-connections",
+                        imported.full
+                    )
+                });
+            }
+            // Packets enter them too, one by one.
+            Err(error) => first.connections_note = Some(error.to_string()),
         }
     }
     Ok(loaded)

@@ -1,5 +1,6 @@
 //! Connections, one a row.
 
+use demux_common::connection::State;
 use serde::Serialize;
 
 use super::{
@@ -7,7 +8,7 @@ use super::{
     list::{Column, Row, left, right},
     milliseconds,
 };
-use crate::connections;
+use crate::{connections, verify::Difference};
 
 /// A connection, with the fields of its JSON object.
 #[derive(Clone, Debug, Serialize)]
@@ -97,6 +98,51 @@ impl Row for ConnectionRow {
             milliseconds(self.age_ms),
             milliseconds(self.idle_ms),
             milliseconds(self.expires_ms),
+        ]
+    }
+}
+
+/// A TCP connection of which the table and the kernel say different things.
+#[derive(Clone, Debug, Serialize)]
+pub struct DifferenceRow {
+    protocol: &'static str,
+    local: String,
+    remote: String,
+    /// The state in the table, if it has a row.
+    state: Option<&'static str>,
+    /// The state of the kernel's socket, if it has one.
+    kernel_state: Option<&'static str>,
+}
+
+impl From<&Difference> for DifferenceRow {
+    fn from(difference: &Difference) -> Self {
+        Self {
+            protocol: "tcp",
+            local: difference.local.to_string(),
+            remote: difference.remote.to_string(),
+            state: difference.state.map(State::name),
+            kernel_state: difference.kernel_state.map(State::name),
+        }
+    }
+}
+
+impl Row for DifferenceRow {
+    const NOUN: &'static str = "connections";
+    const COLUMNS: &'static [Column] = &[
+        left("PROTO"),
+        left("LOCAL"),
+        left("REMOTE"),
+        left("STATE"),
+        left("KERNEL"),
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.protocol.into(),
+            self.local.clone(),
+            self.remote.clone(),
+            self.state.unwrap_or("-").into(),
+            self.kernel_state.unwrap_or("-").into(),
         ]
     }
 }

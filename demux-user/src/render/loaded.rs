@@ -21,6 +21,10 @@ pub struct LoadedRow {
     pub egress_note: Option<String>,
     /// Whether it was loaded before.
     pub already: bool,
+    /// Connections that existed already and were entered; of all interfaces together.
+    pub connections: u64,
+    /// Why some of them are missing.
+    pub connections_note: Option<String>,
     /// Bytes of memory that the instance takes.
     pub memory_bytes: u64,
 }

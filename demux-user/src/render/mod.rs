@@ -22,7 +22,7 @@ mod units;
 pub use self::{
     bindings::BindingRow,
     checks::{CheckRow, write_checks},
-    connections::ConnectionRow,
+    connections::{ConnectionRow, DifferenceRow},
     counters::CounterRow,
     error::{ErrorView, write_error},
     explanation::{ExplanationRow, write_explanation},

@@ -28,6 +28,11 @@ pub struct Status {
     pub connections: u64,
     /// How many of them this host consented to.
     pub confirmed: u64,
+    /// How many rows were made in the place of one that this host had not consented to, since the
+    /// instance was made.
+    pub displaced: u64,
+    /// How many packets would have made a row, had there been room.
+    pub untracked: u64,
     /// How many bindings there is room for.
     pub max_bindings: u32,
     /// How many there are.
@@ -144,6 +149,15 @@ pub fn write_status(status: &Status, format: Format, out: &mut dyn Write) -> io:
             status.connections, status.max_connections, status.confirmed
         ),
     )?;
+    if status.displaced != 0 || status.untracked != 0 {
+        fact(
+            "pressure",
+            format!(
+                "{} unconfirmed rows displaced, {} packets untracked",
+                status.displaced, status.untracked
+            ),
+        )?;
+    }
     fact(
         "bindings",
         format!("{} of {}", status.bindings, status.max_bindings),
@@ -182,6 +196,8 @@ mod tests {
             max_connections: 131_072,
             connections: 3,
             confirmed: 2,
+            displaced: 5,
+            untracked: 1,
             max_bindings: 4095,
             bindings: 1,
             memory_bytes: 20 << 20,
@@ -222,6 +238,7 @@ netns           blue
 track           local
 kernel sockets  asked
 connections     3 of 131072 (2 confirmed)
+pressure        5 unconfirmed rows displaced, 1 packets untracked
 bindings        1 of 4095
 memory          20.0 MiB
 removal         demux unload --all; without demux: rm -r /sys/fs/bpf/demux/7; tc filter del dev eth0 egress

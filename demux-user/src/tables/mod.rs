@@ -13,7 +13,7 @@ use std::{
     path::PathBuf,
 };
 
-pub use self::control::{Control, Outcome};
+pub use self::control::{Control, Outcome, Swept};
 pub use crate::clock::now;
 use crate::{
     Error, Result, bpf, netns,
