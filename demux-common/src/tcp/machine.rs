@@ -368,7 +368,7 @@ const fn settle(mut row: Tracked, confirmed: bool) -> Step {
     // A row that was entered from the kernel's list tells by its state.
     let sent = row.marks.has(Marks::LOCAL_FIN)
         || matches!(row.state, State::FinWait1 | State::Closing | State::LastAck);
-    let acknowledged = sent && row.marks.has(both) && !is_after(row.local.next, row.remote.ack);
+    let acknowledged = sent && row.marks.has(both) && row.remote.ack == row.local.next;
     let is_fin_known = row.marks.has(both | Marks::REMOTE_FIN);
     // Nothing follows a FIN, so where more is acknowledged, it was none.
     let received = is_fin_known && row.remote.next == row.local.ack;

@@ -11,16 +11,16 @@ use demux_common::{
 
 /// A segment; `length` is that of its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    pub flags: u32,
-    pub sequence: u32,
-    pub acknowledgement: u32,
-    pub length: u32,
+pub(crate) struct Segment {
+    pub(crate) flags: u32,
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgement: u32,
+    pub(crate) length: u32,
 }
 
 impl Segment {
     /// A segment with the flags of a string: `S`, `A`, `F`, `R`, or none.
-    pub fn new(flags: &str, sequence: u32, acknowledgement: u32, length: u32) -> Self {
+    pub(crate) fn new(flags: &str, sequence: u32, acknowledgement: u32, length: u32) -> Self {
         let flags = flags
             .chars()
             .map(|flag| match flag {
@@ -39,20 +39,20 @@ impl Segment {
         }
     }
 
-    pub fn has(self, bits: u32) -> bool {
+    pub(crate) fn has(self, bits: u32) -> bool {
         self.flags & bits != 0
     }
 
-    pub fn space(self) -> u32 {
+    pub(crate) fn space(self) -> u32 {
         self.length + Flags(self.flags).sequence_space()
     }
 
-    pub fn end(self) -> u32 {
+    pub(crate) fn end(self) -> u32 {
         self.sequence.wrapping_add(self.space())
     }
 
     /// As the state machine wants it; `None` where the flags make no sense.
-    pub fn seen(self) -> Option<Seen> {
+    pub(crate) fn seen(self) -> Option<Seen> {
         Some(Seen {
             kind: Flags(self.flags).kind()?,
             sequence: self.sequence,
@@ -65,14 +65,14 @@ impl Segment {
 
 /// One row, and who watches its connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Observer {
-    pub row: Option<Tracked>,
-    pub is_confirmed: bool,
-    pub visibility: Visibility,
+pub(crate) struct Observer {
+    pub(crate) row: Option<Tracked>,
+    pub(crate) is_confirmed: bool,
+    pub(crate) visibility: Visibility,
 }
 
 impl Observer {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             row: None,
             is_confirmed: false,
@@ -80,19 +80,19 @@ impl Observer {
         }
     }
 
-    pub fn of(row: Tracked) -> Self {
+    pub(crate) fn of(row: Tracked) -> Self {
         Self {
             row: Some(row),
             ..Self::new()
         }
     }
 
-    pub fn state(&self) -> Option<State> {
+    pub(crate) fn state(&self) -> Option<State> {
         self.row.map(|row| row.state)
     }
 
     /// What a segment does to the row, as the datapath does it; whether the shortcut agrees.
-    pub fn sees(&mut self, side: Side, segment: Segment) {
+    pub(crate) fn sees(&mut self, side: Side, segment: Segment) {
         let Some(seen) = segment.seen() else { return };
         let open = opens(side, &seen, self.visibility);
         let Some(row) = self.row else {
@@ -121,7 +121,7 @@ impl Observer {
 }
 
 /// Whenever [`advance`] knows the answer for an established row, [`step`] gives the same.
-pub fn shortcut_agrees(row: Tracked, side: Side, segment: Segment, visibility: Visibility) {
+pub(crate) fn shortcut_agrees(row: Tracked, side: Side, segment: Segment, visibility: Visibility) {
     if row.state != State::Established || !is_plain(Flags(segment.flags)) {
         return;
     }
@@ -147,7 +147,7 @@ pub fn shortcut_agrees(row: Tracked, side: Side, segment: Segment, visibility: V
 }
 
 /// A row with all that can be known of it.
-pub fn row(state: State, marks: u8, local: (u32, u32), remote: (u32, u32)) -> Tracked {
+pub(crate) fn row(state: State, marks: u8, local: (u32, u32), remote: (u32, u32)) -> Tracked {
     let half = |(next, ack)| Half { next, ack };
     Tracked {
         state,
@@ -158,7 +158,7 @@ pub fn row(state: State, marks: u8, local: (u32, u32), remote: (u32, u32)) -> Tr
 }
 
 /// `most` cases, or as many as the environment allows.
-pub fn cases(most: usize) -> usize {
+pub(crate) fn cases(most: usize) -> usize {
     env::var("DEMUX_TEST_CASES").map_or(most, |text| {
         let fewer: usize = text.parse().expect("a number of cases");
         most.min(fewer)
@@ -167,11 +167,11 @@ pub fn cases(most: usize) -> usize {
 
 /// SplitMix64: small, and good enough for this.
 #[derive(Clone, Debug)]
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     /// Seeded by the environment, or by the clock; says which.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let seed = env::var("DEMUX_TEST_SEED").map_or_else(
             |_| {
                 let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -183,7 +183,7 @@ impl Random {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -191,12 +191,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    pub fn number(&mut self) -> u32 {
+    pub(crate) fn number(&mut self) -> u32 {
         self.next() as u32
     }
 
     /// A sequence number, often before the end of them, further than a reset with number 0 reaches.
-    pub fn initial(&mut self) -> u32 {
+    pub(crate) fn initial(&mut self) -> u32 {
         if self.one_in(2) {
             self.number()
         } else {
@@ -205,15 +205,15 @@ impl Random {
     }
 
     /// A number below `bound`.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
-    pub fn one_in(&mut self, times: usize) -> bool {
+    pub(crate) fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
-    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 }
