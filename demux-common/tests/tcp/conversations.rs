@@ -678,6 +678,17 @@ fn a_forged_fin_does_not_break_what_follows() {
             ('>', "A", 1, 1002, 0, Some(CloseWait)),
         ],
     );
+    // Nothing is behind the one that this host has taken.
+    plays_after(
+        &PASSIVE,
+        &[
+            ('<', "FA", 1, 1, 0, Some(Established)),
+            ('>', "A", 1, 2, 0, Some(CloseWait)),
+            ('<', "A", 50_000, 1, 0, Some(CloseWait)),
+            ('<', "R", 50_000, 0, 0, Some(CloseWait)),
+            ('>', "FA", 1, 2, 0, Some(LastAck)),
+        ],
+    );
     // Where the next acknowledgement happens to end.
     plays_after(
         &PASSIVE,
