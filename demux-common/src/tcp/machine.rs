@@ -270,7 +270,8 @@ const fn departs(mut row: Tracked, seen: &Seen) -> Step {
                 State::SynSent | State::SynReceived => seen.sequence == row.local.next,
                 State::Listen => true,
                 // A connection answers so to nothing: it is gone.
-                _ => row.local.next.wrapping_sub(seen.sequence) <= WINDOW,
+                _ if !row.marks.has(Marks::REMOTE_SEEN) => is_near(seen.sequence, row.local.next),
+                _ => is_between(row.remote.ack, seen.sequence, row.local.next),
             };
             if is_abort { Step::Ends } else { Step::Ignored }
         }
