@@ -78,7 +78,7 @@ impl Clock {
         for &state in State::ALL {
             let ns = u64::from(timeouts.of(state)) * 1_000_000_000;
             let units = ns.div_ceil(self.unit_ns().max(1));
-            lifetimes[state as usize] = units.min(MAX_LIFETIME).max(1) as u32;
+            lifetimes[state as usize] = units.clamp(1, MAX_LIFETIME) as u32;
         }
         lifetimes
     }

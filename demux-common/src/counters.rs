@@ -93,4 +93,6 @@ pub struct TableCounters {
     /// Rows that ended: by a reset, by the last acknowledgement, or because their binding was
     /// changed. Rows that expire are not among them.
     pub ended: u64,
+    /// Not a counter: see [`crate::table::Memory::pressure`].
+    pub pressure: u64,
 }

@@ -237,8 +237,40 @@ impl<C, const LIVE: bool> Memory for Maps<C, LIVE> {
     }
 
     #[inline(always)]
+    fn pressure(&self) -> u32 {
+        match maps::TABLE_COUNTS.get_ptr_mut(0) {
+            // SAFETY: the map has the value, and this CPU is the only writer of its own copy.
+            Some(counters) => (unsafe { (*counters).pressure }) as u32,
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn set_pressure(&self, pressure: u32) {
+        if LIVE && let Some(counters) = maps::TABLE_COUNTS.get_ptr_mut(0) {
+            // SAFETY: as above.
+            unsafe { (*counters).pressure = u64::from(pressure) };
+        }
+    }
+
+    #[inline(always)]
+    fn rank(&self, index: u32, now: u32, _lifetimes: &[u32; State::SLOTS]) -> u64 {
+        demux_rank(index, now)
+    }
+
+    #[inline(always)]
     fn choose(&self, home: u32, now: u32, unfit: u32, _lifetimes: &[u32; State::SLOTS]) -> Choice {
         Choice(demux_choose(home, now, unfit))
+    }
+}
+
+/// [`table::rank`] as a global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn demux_rank(index: u32, now: u32) -> u64 {
+    match maps::CONFIG.get(0) {
+        Some(config) => table::rank(&Maps::<_, false>::new(()), index, now, &config.lifetimes),
+        None => 0,
     }
 }
 
@@ -248,7 +280,7 @@ impl<C, const LIVE: bool> Memory for Maps<C, LIVE> {
 pub(crate) extern "C" fn demux_choose(home: u32, now: u32, unfit: u32) -> u64 {
     match maps::CONFIG.get(0) {
         Some(config) => {
-            let tables = Maps::<_, false>::new(());
+            let tables = Maps::<_, true>::new(());
             table::choose(&tables, home, now, unfit, &config.lifetimes).0
         }
         None => 0,

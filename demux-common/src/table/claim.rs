@@ -79,9 +79,10 @@ enum Fitness {
 }
 
 impl Choice {
+    /// Of a rank with the distance in the byte below it.
     #[inline(always)]
-    const fn new(fitness: Fitness, hop: u32) -> Self {
-        Self((fitness as u64) << 8 | hop as u64)
+    const fn of(best: u64) -> Self {
+        Self(best >> 40 << 8 | best & 0xff)
     }
 
     #[inline(always)]
@@ -188,8 +189,18 @@ fn claim<M: Memory + ?Sized>(
     None
 }
 
+/// The first lines of a window, of which one is taken under pressure.
+const NARROW: u32 = 4;
+
+/// How many connections are entered under pressure before the whole window is searched again.
+const RELIEF: u32 = 15;
+
 /// The line of a window that is fittest to be taken, apart from those whose bits are set in `unfit`:
-/// of several unconfirmed ones the oldest.
+/// an empty one, else one whose connection has expired, else that of the oldest unconfirmed one.
+///
+/// A flood fills the table with unconfirmed connections, and then every search for an empty line
+/// would go through the whole window in vain. So once one has, the next few ([`RELIEF`]) are content
+/// with the oldest unconfirmed connection of the first few lines ([`NARROW`]).
 #[inline(always)]
 pub fn choose<M: Memory + ?Sized>(
     memory: &M,
@@ -198,26 +209,55 @@ pub fn choose<M: Memory + ?Sized>(
     unfit: u32,
     lifetimes: &[u32; State::SLOTS],
 ) -> Choice {
-    // Fitness, age and distance in one number, to be compared in one step.
+    let pressure = memory.pressure();
+    // Rank and distance in one number, to be compared in one step.
     let mut best = 0;
     for hop in 0..WINDOW {
-        let Some(line) = memory.line(home.wrapping_add(hop)) else {
-            break;
-        };
+        if hop == NARROW && pressure != 0 && best != 0 {
+            memory.set_pressure(pressure - 1);
+            return Choice::of(best);
+        }
         if unfit >> hop & 1 != 0 {
             continue;
         }
-        let head = Head(memory.load64::<{ Line::HEAD }>(line));
-        let (fitness, age) = fitness(memory, line, head, now, lifetimes);
-        if fitness == Fitness::Empty {
-            return Choice::new(fitness, hop);
+        let rank = memory.rank(home.wrapping_add(hop), now, lifetimes);
+        if rank > best >> 8 {
+            best = rank << 8 | hop as u64;
         }
-        let rank = (fitness as u64) << 40 | (age as u64) << 8 | hop as u64;
-        if fitness != Fitness::None && rank > best {
-            best = rank;
+        if rank == EMPTY {
+            if hop >= NARROW {
+                memory.set_pressure(0);
+            }
+            return Choice::of(best);
         }
     }
-    Choice(best >> 40 << 8 | best & 0xff)
+    if best >> 40 == Fitness::Unconfirmed as u64 {
+        memory.set_pressure(RELIEF);
+    }
+    Choice::of(best)
+}
+
+/// The rank of an empty line, above that of any other.
+const EMPTY: u64 = (Fitness::Empty as u64) << 32;
+
+/// How fit the line at an index is to be taken, in one number: the fitness, and below it how long
+/// its connection was silent.
+#[inline(always)]
+pub fn rank<M: Memory + ?Sized>(
+    memory: &M,
+    index: u32,
+    now: u32,
+    lifetimes: &[u32; State::SLOTS],
+) -> u64 {
+    let Some(line) = memory.line(index) else {
+        return 0;
+    };
+    let head = Head(memory.load64::<{ Line::HEAD }>(line));
+    let (fitness, idle) = fitness(memory, line, head, now, lifetimes);
+    match fitness {
+        Fitness::None => 0,
+        fitness => (fitness as u64) << 32 | idle as u64,
+    }
 }
 
 /// How fit a line with such a head is to be taken, and how long its connection was silent.

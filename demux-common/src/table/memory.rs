@@ -35,7 +35,25 @@ pub trait Memory {
     /// Adds to four bytes.
     fn add32<const AT: usize>(&self, line: Self::Line, addend: u32);
 
-    /// [`claim::choose`]; the kernel program puts it into a function of its own.
+    /// How many connections are still to be entered without looking for an empty line all through
+    /// the window; see [`claim::choose`].
+    #[inline(always)]
+    fn pressure(&self) -> u32 {
+        0
+    }
+
+    /// Sets what [`Memory::pressure`] returns.
+    #[inline(always)]
+    fn set_pressure(&self, pressure: u32) {
+        let _ = pressure;
+    }
+
+    /// [`claim::rank`]; the kernel program puts it into a function of its own.
+    #[inline(always)]
+    fn rank(&self, index: u32, now: u32, lifetimes: &[u32; State::SLOTS]) -> u64 {
+        claim::rank(self, index, now, lifetimes)
+    }
+    /// [`claim::choose`]; as [`Memory::rank`].
     #[inline(always)]
     fn choose(&self, home: u32, now: u32, unfit: u32, lifetimes: &[u32; State::SLOTS]) -> Choice {
         claim::choose(self, home, now, unfit, lifetimes)

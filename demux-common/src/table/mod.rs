@@ -42,7 +42,7 @@ pub mod sweep;
 mod update;
 
 pub use self::{
-    claim::{Choice, Inserted, New, choose, insert, is_expired, remove},
+    claim::{Choice, Inserted, New, choose, insert, is_expired, rank, remove},
     find::{Addresses, Found, Probe, find},
     hash::{Numbers, Secret},
     line::{Cold, Flags, Head, Line, Occupancy, Tally},
