@@ -189,18 +189,19 @@ fn claim<M: Memory + ?Sized>(
     None
 }
 
-/// The first lines of a window, of which one is taken under pressure.
-const NARROW: u32 = 4;
+/// How many lines of a window are looked at under pressure before an unconfirmed one is taken.
+const NARROW: u32 = 1;
 
 /// How many connections are entered under pressure before the whole window is searched again.
-const RELIEF: u32 = 15;
+const RELIEF: u32 = 63;
 
 /// The line of a window that is fittest to be taken, apart from those whose bits are set in `unfit`:
 /// an empty one, else one whose connection has expired, else that of the oldest unconfirmed one.
 ///
-/// A flood fills the table with unconfirmed connections, and then every search for an empty line
-/// would go through the whole window in vain. So once one has, the next few ([`RELIEF`]) are content
-/// with the oldest unconfirmed connection of the first few lines ([`NARROW`]).
+/// A flood fills the table with unconfirmed connections, and then every search for an empty line or
+/// for the oldest connection would go through the whole window, sixteen lines of memory for a packet
+/// that is worth nothing. So once such a search was in vain, the next few connections ([`RELIEF`])
+/// take the home itself ([`NARROW`]) if an unconfirmed one stands there: one line of memory.
 #[inline(always)]
 pub fn choose<M: Memory + ?Sized>(
     memory: &M,
