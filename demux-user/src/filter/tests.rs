@@ -6,6 +6,7 @@ use demux_common::{
 };
 
 use super::*;
+use crate::connections::Seen;
 
 fn row(protocol: Protocol, local: &str, remote: &str, state: State) -> Row {
     Row {
@@ -24,6 +25,7 @@ fn row(protocol: Protocol, local: &str, remote: &str, state: State) -> Row {
         age_ms: 0,
         idle_ms: 0,
         expires_ms: 0,
+        seen: Seen::Both,
     }
 }
 

@@ -7,6 +7,8 @@ use std::{
 
 use demux_common::{
     binding::{Binding, PortSlot},
+    clock::Clock,
+    command::{Command, Outcome},
     connection::{Connection, ConnectionKey},
     decide::Decision,
     layout::{map, program},
@@ -21,9 +23,9 @@ use demux_user::{
     netns::NetworkNamespace,
     object::Capacities,
     state::{Instance, Opened},
-    tables::{Access, Tables},
+    tables::{Access, Control, Tables},
 };
-use zerocopy::IntoBytes as _;
+use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 use crate::{
     common::{
@@ -33,14 +35,14 @@ use crate::{
     },
     sockets::Sockets,
     table::{
-        check::{Snapshot, Subject},
+        check::{Leaving, Snapshot, Subject},
         world::{Bound, Entry, HOST, World},
     },
 };
 
 /// Room for every binding of the tests, and little to dump.
 const CAPACITIES: Capacities = Capacities {
-    connections: 1024,
+    connections: 64,
     bindings: 255,
 };
 
@@ -50,7 +52,10 @@ pub(crate) struct Live<'a> {
     peer: &'a Netns,
     instance: Instance,
     tables: Tables,
+    control: Control,
+    clock: Clock,
     ingress: OwnedFd,
+    egress: OwnedFd,
     twin: Twin,
     ports: MappedWords,
     ifindex: u32,
@@ -67,6 +72,52 @@ pub(crate) struct Live<'a> {
 /// The outcome of a run of the program, as the kernel numbers it.
 pub(crate) const XDP_DROP: u32 = 1;
 pub(crate) const XDP_PASS: u32 = 2;
+
+/// What the egress program returns: the next one decides.
+const TC_ACT_UNSPEC: u32 = u32::MAX;
+
+/// A page without the room before and behind.
+const LONGEST_LEAVING: usize = 4096 - 64 - 320;
+
+/// `struct __sk_buff`, as far as test runs look at it.
+#[derive(IntoBytes, Immutable, FromZeros)]
+#[repr(C)]
+struct Skb {
+    len: u32,
+    pkt_type: u32,
+    mark: u32,
+    queue_mapping: u32,
+    protocol: u32,
+    vlan_present: u32,
+    vlan_tci: u32,
+    vlan_proto: u32,
+    priority: u32,
+    ingress_ifindex: u32,
+    ifindex: u32,
+    tc_index: u32,
+    cb: [u32; 5],
+    hash: u32,
+    tc_classid: u32,
+    data: u32,
+    data_end: u32,
+    napi_id: u32,
+    family: u32,
+    remote_ip4: u32,
+    local_ip4: u32,
+    remote_ip6: [u32; 4],
+    local_ip6: [u32; 4],
+    remote_port: u32,
+    local_port: u32,
+    data_meta: u32,
+    flow_keys: u64,
+    tstamp: u64,
+    wire_len: u32,
+    gso_segs: u32,
+    sk: u64,
+    gso_size: u32,
+    tstamp_type: u32,
+    hwtstamp: u64,
+}
 
 impl<'a> Live<'a> {
     /// Runs `work` on a thread in the namespace.
@@ -104,6 +155,7 @@ impl<'a> Live<'a> {
         let tables = Tables::open(&instance, Access::ReadWrite).unwrap();
         let open = |name| bpf::object_get(&instance.paths().program(name), false).unwrap();
         let (ingress, twin) = (open(program::INGRESS), open(program::EXPLAIN));
+        let control = Control::open(instance.paths()).unwrap();
         let idle = [
             host.enter(|| attach_xdp(ingress.as_fd(), host.index("idle0"), GENERIC)),
             peer.enter(|| attach_xdp(twin.as_fd(), peer.index("idle1"), GENERIC)),
@@ -115,6 +167,9 @@ impl<'a> Live<'a> {
             ports: MappedWords::new(tables.map_fd(map::PORTS).unwrap(), PortSlot::COUNT).unwrap(),
             host,
             peer,
+            clock: tables.config().unwrap().clock,
+            control,
+            egress: open(program::EGRESS),
             ingress,
             tables,
             instance,
@@ -172,6 +227,15 @@ impl<'a> Live<'a> {
         }
     }
 
+    /// Has commands executed, each of which must be done.
+    pub(crate) fn execute(&self, commands: &[Command]) {
+        let outcomes = self.control.execute(commands).unwrap();
+        assert!(
+            outcomes.iter().all(|outcome| *outcome == Outcome::Done),
+            "{outcomes:?} of {commands:?}"
+        );
+    }
+
     /// All maps, byte for byte.
     fn dump(&self) -> BTreeMap<&'static str, Vec<u8>> {
         map::ALL
@@ -210,7 +274,7 @@ impl<'a> Live<'a> {
 
 impl Subject for Live<'_> {
     fn prepare(&mut self, world: &World) {
-        let tabulated = world.tabulated(self.ifindex, self.now());
+        let tabulated = world.tabulated(self.ifindex, clock::now(), self.clock);
         let before = self.world.replace(world.clone());
         if before
             .as_ref()
@@ -254,22 +318,27 @@ impl Subject for Live<'_> {
         for (slot, interface) in &tabulated.interfaces {
             self.tables.set_interface(*slot, interface).unwrap();
         }
+        let old: Vec<Command> = self
+            .rows()
+            .iter()
+            .map(|(key, _)| Command::remove(*key))
+            .collect();
+        self.execute(&old);
+        if let Some((epoch, command)) = tabulated.row {
+            let mut config = tabulated.config;
+            config.epoch = epoch;
+            self.tables.set_config(&config).unwrap();
+            self.execute(&[command]);
+        }
         self.tables.set_config(&tabulated.config).unwrap();
-        for (key, _) in self.rows() {
-            self.tables.remove_connection(&key).unwrap();
-        }
-        if let Some((key, connection)) = tabulated.row {
-            let rows = self.tables.map_fd(map::CONNECTIONS).unwrap();
-            bpf::map_update(rows, key.as_bytes(), connection.as_bytes(), 0).unwrap();
-        }
     }
 
     fn ifindex(&self) -> u32 {
         self.ifindex
     }
 
-    fn now(&self) -> u64 {
-        clock::now()
+    fn now(&self) -> u32 {
+        self.clock.at_ticks(self.control.ticks().unwrap())
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -283,6 +352,7 @@ impl Subject for Live<'_> {
                 .collect(),
             binding_counts: self.tables.binding_counts().unwrap(),
             rows: self.rows().into_iter().collect(),
+            table: self.tables.table_counters().unwrap(),
         }
     }
 
@@ -292,6 +362,34 @@ impl Subject for Live<'_> {
             XDP_DROP => Verdict::Drop,
             action => panic!("the program returned {action}"),
         }
+    }
+
+    fn takes(&self, frame: &[u8]) -> bool {
+        // Until Linux 6.18, test runs of programs for socket buffers take what fits into a page.
+        frame.len() <= LONGEST_LEAVING
+    }
+
+    fn leave(&self, frame: &[u8], leaving: &Leaving) {
+        let context = Skb {
+            ifindex: self.arrives_on(),
+            ingress_ifindex: if leaving.is_forwarded {
+                self.stranger
+            } else {
+                0
+            },
+            gso_segs: leaving.segments,
+            ..Skb::new_zeroed()
+        };
+        let outcome = bpf::test_run(
+            self.egress.as_fd(),
+            frame,
+            frame.len(),
+            Some(context.as_bytes()),
+            1,
+        )
+        .unwrap_or_else(|error| panic!("{error}: {frame:02x?}"));
+        assert_eq!(outcome.retval, TC_ACT_UNSPEC);
+        assert_eq!(outcome.data_out, frame);
     }
 
     fn explain(&self, frame: &[u8]) -> Decision {

@@ -4,16 +4,20 @@ use std::collections::HashMap;
 
 use demux_common::{
     binding::Target,
-    connection::{Connection, ConnectionKey, Direction, State},
-    counters::InterfaceCounters,
+    connection::{Connection, ConnectionKey, Direction, since},
+    counters::{InterfaceCounters, TableCounters},
     decide::Decision,
     explanation::Explanation,
+    protocol::Protocol,
     reason::{Count, Reason, Stage, Verdict},
+    table::Flags,
+    tcp::Half,
 };
 
 use super::{
     frames::Frame,
-    world::{SECOND, World},
+    row::Said,
+    world::{EPOCH, World},
 };
 
 /// One packet in one world.
@@ -22,8 +26,32 @@ pub struct Case {
     pub name: String,
     pub frame: Vec<u8>,
     pub world: World,
-    pub expected: Decision,
+    pub way: Way,
     pub row: RowAfter,
+}
+
+/// Which way the packet goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    /// It arrives, and this is decided.
+    In(Decision),
+    /// It leaves.
+    Out(Leaving),
+}
+
+/// How a packet leaves, and what that counts as.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaving {
+    /// Segments that the device or the kernel will cut it into, as the kernel tells.
+    pub segments: u32,
+    /// Whether it came in by some interface before.
+    pub is_forwarded: bool,
+    /// Packets that it counts as.
+    pub packets: u64,
+    /// Bytes that it counts as.
+    pub bytes: u64,
+    /// The binding that a row which it makes is owned by.
+    pub binding: u16,
 }
 
 /// What the packet made of the connection table.
@@ -31,26 +59,49 @@ pub struct Case {
 pub enum RowAfter {
     /// It is as it was.
     Same,
-    /// The row that was there is gone.
+    /// The row that was there has ended.
     Gone,
-    /// There is a new row, in the place of one that was absent or expired.
-    Made {
-        key: ConnectionKey,
-        state: State,
-        direction: Direction,
-        remote_next: u32,
-        confirmed: bool,
-    },
+    /// The row that was there had expired, and is not there any more.
+    Expired,
+    /// There is a new row, where none was or one that had expired.
+    Made(Made),
+    /// The row that was there has ended, and there is a new one.
+    Reopened(Made),
     /// The row that was there counted the packet, and is otherwise like this.
     Followed {
-        state: State,
-        remote_next: u32,
+        said: Said,
         confirmed: bool,
         /// Whether the packet proved the connection alive.
         alive: bool,
     },
-    /// The row that was there has begun a new connection.
-    Reopened { remote_next: u32 },
+}
+
+/// A new row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    pub key: ConnectionKey,
+    pub said: Said,
+    pub direction: Direction,
+    pub confirmed: bool,
+}
+
+impl Made {
+    /// A row that is not confirmed.
+    pub const fn new(key: ConnectionKey, said: Said, direction: Direction) -> Self {
+        Self {
+            key,
+            said,
+            direction,
+            confirmed: false,
+        }
+    }
+
+    pub const fn confirmed(self) -> Self {
+        Self {
+            confirmed: true,
+            ..self
+        }
+    }
 }
 
 /// What a packet can change.
@@ -61,16 +112,23 @@ pub struct Snapshot {
     /// By binding, summed over the CPUs.
     pub binding_counts: Vec<Count>,
     pub rows: HashMap<ConnectionKey, Connection>,
+    /// Summed over the CPUs.
+    pub table: TableCounters,
 }
 
 /// What packets are given to: the model, or the kernel.
 pub trait Subject {
     fn prepare(&mut self, world: &World);
     fn ifindex(&self) -> u32;
-    fn now(&self) -> u64;
+    /// The time of the connection table.
+    fn now(&self) -> u32;
     fn snapshot(&self) -> Snapshot;
     /// Runs the program.
     fn run(&self, frame: &[u8]) -> Verdict;
+    /// Whether it can be given a frame that leaves.
+    fn takes(&self, frame: &[u8]) -> bool;
+    /// Runs the program for what leaves.
+    fn leave(&self, frame: &[u8], leaving: &Leaving);
     /// Runs the twin, and makes sure that it changed nothing.
     fn explain(&self, frame: &[u8]) -> Decision;
 }
@@ -87,6 +145,23 @@ pub fn reported(report: &Explanation) -> Decision {
     }
 }
 
+/// What was found to be otherwise than expected, one a line.
+struct Differences<'a> {
+    name: &'a str,
+    found: Vec<String>,
+}
+
+impl Differences<'_> {
+    fn compare(&mut self, what: &str, expected: &str, found: &str) {
+        if expected != found {
+            let name = self.name;
+            self.found.push(format!(
+                "{name}: {what}: expected {expected}, found {found}"
+            ));
+        }
+    }
+}
+
 impl Case {
     pub fn pass(
         name: impl Into<String>,
@@ -99,13 +174,13 @@ impl Case {
             name: name.into(),
             frame: frame.bytes,
             world,
-            expected: Decision {
+            way: Way::In(Decision {
                 verdict: Verdict::Pass,
                 reason,
                 stage,
                 target: Target::Stack,
                 binding: 0,
-            },
+            }),
             row: RowAfter::Same,
         }
     }
@@ -118,13 +193,36 @@ impl Case {
         reason: Reason,
     ) -> Self {
         let mut case = Self::pass(name, world, frame, stage, reason);
-        case.expected.verdict = Verdict::Drop;
-        case.expected.target = Target::Drop;
+        if let Way::In(expected) = &mut case.way {
+            expected.verdict = Verdict::Drop;
+            expected.target = Target::Drop;
+        }
         case
     }
 
-    pub fn of_binding(mut self, binding: u16) -> Self {
-        self.expected.binding = binding;
+    /// A packet of this host.
+    pub fn leave(name: impl Into<String>, world: World, frame: Frame) -> Self {
+        let bytes = frame.bytes.len() as u64;
+        Self {
+            name: name.into(),
+            frame: frame.bytes,
+            world,
+            way: Way::Out(Leaving {
+                segments: 0,
+                is_forwarded: false,
+                packets: 1,
+                bytes,
+                binding: 0,
+            }),
+            row: RowAfter::Same,
+        }
+    }
+
+    pub fn of_binding(mut self, index: u16) -> Self {
+        match &mut self.way {
+            Way::In(expected) => expected.binding = index,
+            Way::Out(leaving) => leaving.binding = index,
+        }
         self
     }
 
@@ -133,143 +231,180 @@ impl Case {
         self
     }
 
+    /// A packet that leaves, otherwise than most.
+    pub fn leaving(mut self, change: impl FnOnce(&mut Leaving)) -> Self {
+        match &mut self.way {
+            Way::Out(leaving) => change(leaving),
+            Way::In(_) => panic!("{} arrives", self.name),
+        }
+        self
+    }
+
+    /// What is expected to be decided, of a packet that arrives.
+    pub const fn decision(&self) -> Option<Decision> {
+        match self.way {
+            Way::In(expected) => Some(expected),
+            Way::Out(_) => None,
+        }
+    }
+
     /// Every difference to what is expected, one a line.
     pub fn differences(&self, subject: &mut impl Subject) -> Vec<String> {
         subject.prepare(&self.world);
-        let mut differences = Vec::new();
-        let mut differ = |what: &str, expected: String, found: String| {
-            if expected != found {
-                let name = &self.name;
-                differences.push(format!(
-                    "{name}: {what}: expected {expected}, found {found}"
-                ));
-            }
+        let mut differences = Differences {
+            name: &self.name,
+            found: Vec::new(),
         };
-        let explanation = subject.explain(&self.frame);
-        differ(
-            "explained",
-            format!("{:?}", self.expected),
-            format!("{explanation:?}"),
-        );
+        if let Way::In(expected) = self.way {
+            let explanation = subject.explain(&self.frame);
+            differences.compare(
+                "explained",
+                &format!("{expected:?}"),
+                &format!("{explanation:?}"),
+            );
+        } else if !subject.takes(&self.frame) {
+            return Vec::new();
+        }
         let before = subject.snapshot();
         let from = subject.now();
-        let verdict = subject.run(&self.frame);
-        let to = subject.now();
-        let after = subject.snapshot();
-        differ(
-            "verdict",
-            format!("{:?}", self.expected.verdict),
-            format!("{verdict:?}"),
-        );
-        let mut counters = before.counters.clone();
-        let bytes = self.frame.len() as u64;
-        counters[self.world.slot(subject.ifindex())].add(
-            self.expected.verdict,
-            self.expected.reason,
-            bytes,
-        );
-        differ("counters", list(&counters), list(&after.counters));
-        let mut binding_counts = before.binding_counts.clone();
-        if self.expected.binding != 0 {
-            let count = &mut binding_counts[usize::from(self.expected.binding)];
-            count.packets += 1;
-            count.bytes += bytes;
+        match self.way {
+            Way::In(expected) => {
+                let verdict = subject.run(&self.frame);
+                differences.compare(
+                    "verdict",
+                    &format!("{:?}", expected.verdict),
+                    &format!("{verdict:?}"),
+                );
+            }
+            Way::Out(leaving) => subject.leave(&self.frame, &leaving),
         }
-        differ(
-            "counts of bindings",
-            list_bindings(&binding_counts),
-            list_bindings(&after.binding_counts),
-        );
-        let mut rows = after.rows.clone();
-        for row in rows.values_mut() {
+        let to = subject.now();
+        let mut after = subject.snapshot();
+        for row in after.rows.values_mut() {
             settle(row, &before, from, to);
         }
-        differ(
-            "rows",
-            format!("{:?}", sorted(&self.rows_after(&before, from))),
-            format!("{:?}", sorted(&rows)),
-        );
-        differences
+        let expected = self.after(&before, self.world.slot(subject.ifindex()), from);
+        let mut compare = |what: &str, text: &dyn Fn(&Snapshot) -> String| {
+            differences.compare(what, &text(&expected), &text(&after));
+        };
+        compare("counters", &|snapshot| list(&snapshot.counters));
+        compare("counts of bindings", &|snapshot| {
+            list_bindings(&snapshot.binding_counts)
+        });
+        compare("rows", &|snapshot| format!("{:?}", sorted(&snapshot.rows)));
+        compare("counts of the table", &|snapshot| {
+            format!("{:?}", snapshot.table)
+        });
+        differences.found
     }
 
-    fn rows_after(&self, before: &Snapshot, now: u64) -> HashMap<ConnectionKey, Connection> {
-        let bytes = self.frame.len() as u64;
-        let mut rows = before.rows.clone();
-        let flags = |confirmed| if confirmed { Connection::CONFIRMED } else { 0 };
-        let fresh = Connection {
-            rx_packets: 1,
-            rx_bytes: bytes,
+    /// What there is after the packet, which came at `now`.
+    fn after(&self, before: &Snapshot, slot: usize, now: u32) -> Snapshot {
+        let mut after = before.clone();
+        if let Way::In(expected) = self.way {
+            let bytes = self.frame.len() as u64;
+            after.counters[slot].add(expected.verdict, expected.reason, bytes);
+            if expected.binding != 0 {
+                let count = &mut after.binding_counts[usize::from(expected.binding)];
+                count.packets += 1;
+                count.bytes += bytes;
+            }
+        }
+        let Snapshot { rows, table, .. } = &mut after;
+        match self.row {
+            RowAfter::Same => {}
+            RowAfter::Gone => {
+                rows.clear();
+                table.ended += 1;
+            }
+            RowAfter::Expired => rows.clear(),
+            RowAfter::Made(made) | RowAfter::Reopened(made) => {
+                rows.insert(made.key, self.made(&made, now));
+                table.entered += 1;
+                table.ended += u64::from(matches!(self.row, RowAfter::Reopened(_)));
+            }
+            RowAfter::Followed {
+                said,
+                confirmed,
+                alive,
+            } => {
+                let row = rows.values_mut().next().expect("a row");
+                self.count(row);
+                if let Way::In(expected) = self.way {
+                    row.epoch = EPOCH;
+                    row.binding = expected.binding;
+                }
+                said.write(row);
+                row.flags = Flags(row.flags.0 & !Flags::CONFIRMED | confirmation(confirmed));
+                if alive {
+                    row.last_seen = now;
+                }
+            }
+        }
+        after
+    }
+
+    fn made(&self, made: &Made, now: u32) -> Connection {
+        let mut flags = confirmation(made.confirmed);
+        if made.direction == Direction::Out {
+            flags |= Flags::OUT;
+        }
+        if made.key.protocol == Protocol::Udp {
+            flags |= Flags::UDP;
+        }
+        if !made.key.local_address.is_mapped() {
+            flags |= Flags::IPV6;
+        }
+        let mut row = Connection {
+            rx_packets: 0,
+            rx_bytes: 0,
             tx_packets: 0,
             tx_bytes: 0,
             created: now,
             last_seen: now,
-            epoch: super::world::EPOCH,
-            binding: self.expected.binding,
-            ..super::world::earlier()
+            remote: Half::UNKNOWN,
+            local: Half::UNKNOWN,
+            epoch: EPOCH,
+            binding: match self.way {
+                Way::In(expected) => expected.binding,
+                Way::Out(leaving) => leaving.binding,
+            },
+            state: made.said.state,
+            flags: Flags(flags),
         };
-        match self.row {
-            RowAfter::Same => {}
-            RowAfter::Gone => rows.clear(),
-            RowAfter::Made {
-                key,
-                state,
-                direction,
-                remote_next,
-                confirmed,
-            } => {
-                rows.insert(
-                    key,
-                    Connection {
-                        state,
-                        direction,
-                        remote_next,
-                        flags: flags(confirmed),
-                        ..fresh
-                    },
-                );
+        made.said.write(&mut row);
+        self.count(&mut row);
+        row
+    }
+
+    fn count(&self, row: &mut Connection) {
+        match self.way {
+            Way::In(_) => {
+                row.rx_packets += 1;
+                row.rx_bytes += self.frame.len() as u64;
             }
-            RowAfter::Followed {
-                state,
-                remote_next,
-                confirmed,
-                alive,
-            } => {
-                for row in rows.values_mut() {
-                    row.rx_packets += 1;
-                    row.rx_bytes += bytes;
-                    row.epoch = super::world::EPOCH;
-                    row.binding = self.expected.binding;
-                    row.state = state;
-                    row.remote_next = remote_next;
-                    row.flags = flags(confirmed);
-                    if alive {
-                        row.last_seen = now;
-                    }
-                }
-            }
-            RowAfter::Reopened { remote_next } => {
-                for row in rows.values_mut() {
-                    *row = Connection {
-                        state: State::SynReceived,
-                        direction: Direction::In,
-                        remote_next,
-                        ..fresh
-                    };
-                }
+            Way::Out(leaving) => {
+                row.tx_packets += leaving.packets;
+                row.tx_bytes += leaving.bytes;
             }
         }
-        rows
     }
 }
 
+const fn confirmation(confirmed: bool) -> u8 {
+    if confirmed { Flags::CONFIRMED } else { 0 }
+}
+
 /// Sets times that were taken during the run to the time before it, so that they can be compared.
-fn settle(row: &mut Connection, before: &Snapshot, from: u64, to: u64) {
-    let earlier = |time: u64| {
+fn settle(row: &mut Connection, before: &Snapshot, from: u32, to: u32) {
+    /// About half a second: rows of the tests are a second old, at least.
+    const SLACK: u32 = 7;
+    let earlier = |time: u32| {
         let mut rows = before.rows.values();
         rows.any(|row| row.created == time || row.last_seen == time)
     };
-    // Rows of the tests are a second old, at least.
-    let during = |time: u64| !earlier(time) && (from..=to.max(from + SECOND / 2)).contains(&time);
+    let longest = since(from, to).max(SLACK);
+    let during = |time: u32| !earlier(time) && time.wrapping_sub(from) <= longest;
     for time in [&mut row.created, &mut row.last_seen] {
         if during(*time) {
             *time = from;

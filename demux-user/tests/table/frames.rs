@@ -24,6 +24,9 @@ pub const CWR: u8 = 0x80;
 /// The sequence number of segments for which none was chosen.
 pub const SEQUENCE: u32 = 1000;
 
+/// The acknowledgement number of segments for which none was chosen.
+pub const ACKNOWLEDGED: u32 = 5000;
+
 /// Where the MAC addresses end and tags are put in.
 const MACS: usize = 12;
 
@@ -69,7 +72,7 @@ pub fn segment(remote: &str, local: &str, flags: u8, sequence: u32, data: &[u8])
     header.ece = flags & ECE != 0;
     header.cwr = flags & CWR != 0;
     if header.ack {
-        header.acknowledgment_number = 5000;
+        header.acknowledgment_number = ACKNOWLEDGED;
     }
     let mut bytes = Vec::new();
     addressed(remote, local)
@@ -168,6 +171,11 @@ impl Frame {
 
     pub fn is_v4(&self) -> bool {
         self.bytes[self.network - 2..self.network] == ether_type::IPV4.0.to_be_bytes()
+    }
+
+    /// Acknowledges this.
+    pub fn acknowledging(self, number: u32) -> Self {
+        self.transport(8, &number.to_be_bytes())
     }
 
     /// Overwrites bytes from the start of the frame on.

@@ -11,6 +11,7 @@ pub mod cases;
 pub mod check;
 pub mod damaged;
 pub mod frames;
+pub mod memory;
 pub mod model;
 pub mod oracle;
 pub mod random;

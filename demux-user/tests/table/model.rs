@@ -1,4 +1,5 @@
-//! The tables of the datapath on the host: plain collections, filled from what `compile` makes.
+//! The tables of the datapath on the host: the real connection table in the memory of the test, and
+//! plain collections, filled from what `compile` makes.
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,20 +9,27 @@ use std::{
 use demux_common::{
     address::Address,
     binding::{AddressKey, Binding, PortProfile, PortSlot, PrefixKey, PrefixMatch},
+    clock::Clock,
+    command::{self, Command, Outcome},
     config::{Config, Interface, MAX_INTERFACES},
-    connection::{Connection, ConnectionKey},
-    counters::InterfaceCounters,
-    decide::{Decision, decide},
+    connection::ConnectionKey,
+    counters::{InterfaceCounters, TableCounters},
+    decide::{Decision, PackedDecision, decide},
+    egress::{self, Departure},
+    fast,
     layout::LocalPrefix,
     packet::Packet,
+    parse::Parsed,
     protocol::Protocol,
     reason::{Count, Reason, Verdict},
-    tables::{BindingTables, ConnectionTable, KernelSocket, Tables, Update, View},
+    table::{Memory, Numbers, Secret, homes},
+    tables::{BindingTables, Kernel, KernelSocket, TableEvent, Tables},
 };
 use demux_user::bindings::{Compiled, compile};
 
 use super::{
-    check::{Snapshot, Subject, reported},
+    check::{Leaving, Snapshot, Subject, reported},
+    memory::{Handle, Lines},
     sockets,
     world::{SECOND, World, is_forwarded},
 };
@@ -33,25 +41,71 @@ const LINEAR: usize = 4096 - 256 - 320;
 /// The index of the interface that packets arrive on.
 const IFINDEX: u32 = 7;
 
+/// An interface that forwarded packets came in by.
+const ANOTHER: u32 = 8;
+
+/// How many connections the table is for, where nothing else is asked for.
+const CONNECTIONS: u32 = 64;
+
+/// What `CLOCK_MONOTONIC` shows at first.
+const START: u64 = 1_000_000 * SECOND;
+
+/// Nanoseconds of a tick.
+const TICK: u32 = 4_000_000;
+
+/// Random numbers, the same every time.
+const SECRET: Secret = Secret {
+    numbers: [
+        0x243f_6a88_85a3_08d3,
+        0x1319_8a2e_0370_7344,
+        0xa409_3822_299f_31d0,
+        0x082e_fa98_ec4e_6c89,
+        0x4528_21e6_38d0_1377,
+        0xbe54_66cf_34e9_0c6c,
+        0xc0ac_29b7_c97c_50dd,
+        0x3f84_d5b5_b547_0917,
+        0x9216_d5d9_8979_fb1b,
+        0xd131_0ba6_98df_b5ac,
+        0x2ffd_72db_d01a_dfb7,
+        0xb8e1_afed_6a26_7e96,
+        0xba7c_9045_f12c_7f99,
+    ],
+};
+
+/// A clock whose units have not wrapped for a long time.
+pub const STEADY: Clock = Clock::new(0, TICK);
+
+/// A clock whose units have wrapped three seconds before the tests begin.
+pub const WRAPPED: Clock = {
+    let passed = (START - 3 * SECOND) / TICK as u64;
+    Clock::new((1 << (32 + STEADY.shift)) - passed, TICK)
+};
+
 /// A frame of which only the first part is within reach.
 pub struct Linear<'a>(pub &'a [u8]);
 
 impl Packet for Linear<'_> {
     fn get<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
-        let reach = &self.0[..self.0.len().min(LINEAR)];
-        reach.get(offset..)?.first_chunk()
+        self.0[..self.linear_len()].get(offset..)?.first_chunk()
     }
 
     fn frame_len(&self) -> usize {
         self.0.len()
+    }
+
+    fn linear_len(&self) -> usize {
+        self.0.len().min(LINEAR)
     }
 }
 
 /// The tables.
 pub struct Model {
     contents: Contents,
+    lines: Lines,
     /// Whether anything is stored; the twin is not live.
     live: Cell<bool>,
+    /// Whether packets may take the shortest way.
+    has_shortcut: bool,
 }
 
 struct Contents {
@@ -64,18 +118,23 @@ struct Contents {
     local_prefixes: Vec<LocalPrefix>,
     forwarding: bool,
     now: Cell<u64>,
-    capacity: usize,
-    rows: RefCell<HashMap<ConnectionKey, Connection>>,
+    connections: u32,
     counters: RefCell<Vec<InterfaceCounters>>,
     binding_counts: RefCell<Vec<Count>>,
+    events: RefCell<[u64; TableEvent::ALL.len()]>,
 }
 
 impl Model {
     /// The tables of a world, on an interface with this index.
     pub fn new(world: &World, ifindex: u32) -> Self {
-        let bindings = world.tabulated(ifindex, 0).bindings;
+        Self::at(world, ifindex, STEADY)
+    }
+
+    /// The same, with another clock.
+    pub fn at(world: &World, ifindex: u32, clock: Clock) -> Self {
+        let bindings = world.tabulated(ifindex, 0, clock).bindings;
         let compiled = compile(&bindings).unwrap_or_else(|error| panic!("{error}"));
-        Self::with_compiled(world, ifindex, &bindings, compiled)
+        Self::with(world, ifindex, &bindings, compiled, clock)
     }
 
     /// The same for other bindings than the world's.
@@ -85,8 +144,17 @@ impl Model {
         bindings: &[(u16, Binding)],
         compiled: Compiled,
     ) -> Self {
-        let now = 1_000_000 * SECOND;
-        let tabulated = world.tabulated(ifindex, now);
+        Self::with(world, ifindex, bindings, compiled, STEADY)
+    }
+
+    fn with(
+        world: &World,
+        ifindex: u32,
+        bindings: &[(u16, Binding)],
+        compiled: Compiled,
+        clock: Clock,
+    ) -> Self {
+        let tabulated = world.tabulated(ifindex, START, clock);
         let mut interfaces = vec![None; MAX_INTERFACES];
         for (slot, interface) in tabulated.interfaces {
             interfaces[slot as usize] = Some(interface);
@@ -100,32 +168,67 @@ impl Model {
             locals: tabulated.locals.into_iter().collect(),
             local_prefixes: tabulated.local_prefixes,
             forwarding: world.forwarding,
-            now: Cell::new(now),
-            capacity: usize::MAX,
-            rows: RefCell::new(tabulated.row.into_iter().collect()),
+            now: Cell::new(START),
+            connections: CONNECTIONS,
             counters: RefCell::new(vec![InterfaceCounters::default(); MAX_INTERFACES + 1]),
             binding_counts: RefCell::new(vec![Count::default(); 256]),
+            events: RefCell::default(),
         };
-        Self {
+        let mut model = Self {
             contents,
+            lines: Lines::new(CONNECTIONS),
             live: Cell::new(true),
+            has_shortcut: true,
+        };
+        if let Some((epoch, command)) = tabulated.row {
+            assert_eq!(model.enter(epoch, &command), Outcome::Done);
         }
+        model
     }
 
-    /// Lets the connection table have no more rows than these.
-    pub fn with_capacity(mut self, capacity: usize) -> Self {
-        self.contents.capacity = capacity;
+    /// Makes the connection table one for so many connections, and empty.
+    pub fn with_connections(mut self, connections: u32) -> Self {
+        self.contents.connections = connections;
+        self.lines = Lines::new(connections);
         self
     }
 
+    /// Lets every packet take the long way.
+    pub fn without_shortcut(mut self) -> Self {
+        self.has_shortcut = false;
+        self
+    }
+
+    /// Executes a command while the settings are of this epoch.
+    pub fn enter(&mut self, epoch: u32, command: &Command) -> Outcome {
+        let present = self.contents.config.epoch;
+        self.contents.config.epoch = epoch;
+        let outcome = command::execute(self, command);
+        self.contents.config.epoch = present;
+        outcome
+    }
+
+    /// The memory of the connection table.
+    pub fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
     pub fn advance(&self, seconds: u64) {
-        self.contents
-            .now
-            .set(self.contents.now.get() + seconds * SECOND);
+        self.advance_ns(seconds * SECOND);
+    }
+
+    pub fn advance_ns(&self, nanoseconds: u64) {
+        self.contents.now.set(self.contents.now.get() + nanoseconds);
+    }
+
+    /// The time of the connection table.
+    pub fn now(&self) -> u32 {
+        self.contents.config.clock.at(self.contents.now.get())
     }
 
     pub fn decide(&self, frame: &[u8]) -> Decision {
-        reported(&decide(&Linear(frame), self.contents.ifindex, self).into())
+        let decision = decide(&Linear(frame), self.contents.ifindex, self);
+        reported(&decision.into())
     }
 
     /// What the twin says.
@@ -136,42 +239,66 @@ impl Model {
         decision
     }
 
+    /// Lets a frame leave.
+    pub fn leave(&self, frame: &[u8], leaving: &Leaving) {
+        let departure = Departure {
+            ifindex: self.contents.ifindex,
+            segments: leaving.segments,
+            is_forwarded: if leaving.is_forwarded { ANOTHER } else { 0 },
+            reserved: 0,
+        };
+        egress::observe(frame, &departure, self);
+    }
+
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             counters: self.contents.counters.borrow().clone(),
             binding_counts: self.contents.binding_counts.borrow().clone(),
-            rows: self.contents.rows.borrow().clone(),
+            rows: self.lines.rows(),
+            table: self.table_counters(),
         }
+    }
+
+    fn table_counters(&self) -> TableCounters {
+        zerocopy::transmute!(*self.contents.events.borrow())
+    }
+
+    fn is_live(&self) -> bool {
+        self.live.get()
     }
 }
 
 /// The model as a subject of the case table: a new one for each case.
 pub struct Host {
     model: Model,
+    clock: Clock,
 }
 
 impl Host {
-    pub fn new() -> Self {
+    /// With this clock.
+    pub fn new(clock: Clock) -> Self {
         Self {
-            model: Model::new(&super::world::passing(), IFINDEX),
+            model: Model::at(&super::world::passing(), IFINDEX, clock),
+            clock,
         }
     }
 }
 
 impl Subject for Host {
     fn prepare(&mut self, world: &World) {
-        self.model = Model::new(world, IFINDEX);
+        self.model = Model::at(world, IFINDEX, self.clock);
     }
 
     fn ifindex(&self) -> u32 {
         IFINDEX
     }
 
-    fn now(&self) -> u64 {
+    fn now(&self) -> u32 {
         self.model.now()
     }
 
     fn snapshot(&self) -> Snapshot {
+        self.model.lines.assert_sound();
         self.model.snapshot()
     }
 
@@ -179,10 +306,24 @@ impl Subject for Host {
         self.model.decide(frame).verdict
     }
 
+    fn leave(&self, frame: &[u8], leaving: &Leaving) {
+        self.model.leave(frame, leaving);
+    }
+
+    fn takes(&self, _frame: &[u8]) -> bool {
+        true
+    }
+
     fn explain(&self, frame: &[u8]) -> Decision {
-        let before = self.model.snapshot();
+        let all = || {
+            let lines = &self.model.lines;
+            let both = |index| (lines.hot(index), lines.cold_line(index));
+            let lines: Vec<_> = (0..lines.count()).map(both).collect();
+            (self.model.snapshot(), lines)
+        };
+        let before = all();
         let explanation = self.model.explain(frame);
-        assert_eq!(before, self.model.snapshot(), "explaining changed a table");
+        assert_eq!(before, all(), "explaining changed a table");
         explanation
     }
 }
@@ -226,53 +367,61 @@ fn covers(entry: &PrefixKey, key: &PrefixKey) -> bool {
     })
 }
 
-impl ConnectionTable for Model {
-    type Row = ConnectionKey;
+impl Numbers for Model {
+    fn number(&self, index: usize) -> u64 {
+        SECRET.number(index)
+    }
+}
 
-    fn find(&self, key: &ConnectionKey) -> Option<ConnectionKey> {
-        self.contents
-            .rows
-            .borrow()
-            .contains_key(key)
-            .then_some(*key)
+impl Memory for Model {
+    type Line = Handle;
+
+    fn line(&self, index: u32) -> Option<Handle> {
+        self.lines.line(index)
     }
 
-    fn view(&self, row: ConnectionKey) -> View {
-        let connection = self.contents.rows.borrow()[&row];
-        View {
-            state: connection.state,
-            remote_next: connection.remote_next,
-            last_seen: connection.last_seen,
-            epoch: connection.epoch,
-            binding: connection.binding,
+    fn cold(&self, index: u32) -> Option<Handle> {
+        self.lines.cold(index)
+    }
+
+    fn load32<const AT: usize>(&self, line: Handle) -> u32 {
+        self.lines.load32::<AT>(line)
+    }
+
+    fn load64<const AT: usize>(&self, line: Handle) -> u64 {
+        self.lines.load64::<AT>(line)
+    }
+
+    fn store32<const AT: usize>(&self, line: Handle, value: u32) {
+        if self.is_live() {
+            self.lines.store32::<AT>(line, value);
         }
     }
 
-    fn update(&self, row: ConnectionKey, update: &Update) {
-        if !self.live.get() {
-            return;
+    fn store64<const AT: usize>(&self, line: Handle, value: u64) {
+        if self.is_live() {
+            self.lines.store64::<AT>(line, value);
         }
-        let mut rows = self.contents.rows.borrow_mut();
-        update.apply(rows.get_mut(&row).expect("the row that was found"));
     }
 
-    fn insert(&self, key: &ConnectionKey, connection: &Connection) -> bool {
-        if !self.live.get() {
-            return true;
-        }
-        let mut rows = self.contents.rows.borrow_mut();
-        let fits = rows.contains_key(key) || rows.len() < self.contents.capacity;
-        if fits {
-            rows.insert(*key, *connection);
-        }
-        fits
+    fn exchange32<const AT: usize>(&self, line: Handle, old: u32, new: u32) -> bool {
+        !self.is_live() || self.lines.exchange32::<AT>(line, old, new)
     }
 
-    fn remove(&self, key: &ConnectionKey) {
-        if !self.live.get() {
-            return;
+    fn exchange64<const AT: usize>(&self, line: Handle, old: u64, new: u64) -> bool {
+        !self.is_live() || self.lines.exchange64::<AT>(line, old, new)
+    }
+
+    fn and32<const AT: usize>(&self, line: Handle, mask: u32) {
+        if self.is_live() {
+            self.lines.and32::<AT>(line, mask);
         }
-        self.contents.rows.borrow_mut().remove(key);
+    }
+
+    fn add32<const AT: usize>(&self, line: Handle, addend: u32) {
+        if self.is_live() {
+            self.lines.add32::<AT>(line, addend);
+        }
     }
 }
 
@@ -285,12 +434,13 @@ impl Tables for Model {
         self.contents.interfaces.get(slot as usize)?.as_ref()
     }
 
-    fn now(&self) -> u64 {
-        self.contents.now.get()
+    fn homes(&self) -> u32 {
+        homes(self.contents.connections)
     }
 
-    fn kernel_socket(&self, key: &ConnectionKey) -> KernelSocket {
-        sockets::kernel_socket(key)
+    fn ticks(&self) -> u64 {
+        let clock = &self.contents.config.clock;
+        clock.ticks_at_zero + self.contents.now.get() / u64::from(clock.tick_ns)
     }
 
     fn is_local(&self, address: &Address, prefixes: bool) -> bool {
@@ -304,32 +454,77 @@ impl Tables for Model {
             || prefixes && self.contents.local_prefixes.iter().any(within)
     }
 
+    fn count(&self, slot: u32, verdict: Verdict, reason: Reason, bytes: u64) {
+        if self.is_live() {
+            self.contents.counters.borrow_mut()[slot as usize].add(verdict, reason, bytes);
+        }
+    }
+
+    fn count_packed(&self, slot: u32, decision: PackedDecision, bytes: u64) {
+        let Decision {
+            verdict, reason, ..
+        } = reported(&decision.into());
+        self.count(slot, verdict, reason, bytes);
+    }
+
+    fn count_untracked(&self, slot: u32, bytes: u64) {
+        if self.is_live() {
+            let untracked = &mut self.contents.counters.borrow_mut()[slot as usize].untracked;
+            untracked.packets += 1;
+            untracked.bytes += bytes;
+        }
+    }
+
+    fn count_binding(&self, index: u16, bytes: u64) {
+        if self.is_live() {
+            let count = &mut self.contents.binding_counts.borrow_mut()[usize::from(index)];
+            count.packets += 1;
+            count.bytes += bytes;
+        }
+    }
+
+    fn count_event(&self, event: TableEvent) {
+        if self.is_live() {
+            self.contents.events.borrow_mut()[event as usize] += 1;
+        }
+    }
+
+    fn leaves(&self, parsed: &Parsed, packets: u32, bytes: u32) -> bool {
+        self.has_shortcut && fast::leaves(self, parsed, packets, bytes)
+    }
+}
+
+impl Kernel for Model {
+    fn coarse_ns(&self) -> u64 {
+        self.contents.now.get()
+    }
+
+    fn kernel_socket(&self, key: &ConnectionKey) -> KernelSocket {
+        sockets::kernel_socket(key)
+    }
+
     fn may_forward(&self, key: &ConnectionKey) -> bool {
         is_forwarded(self.contents.forwarding, &key.local_address)
     }
 
-    fn count(&self, slot: u32, verdict: Verdict, reason: Reason, bytes: u64) {
-        if !self.live.get() {
-            return;
+    fn arrives<P: Packet + ?Sized>(&self, packet: &P, ifindex: u32) -> Option<PackedDecision> {
+        if self.has_shortcut {
+            fast::arrives(packet, ifindex, self)
+        } else {
+            None
         }
-        self.contents.counters.borrow_mut()[slot as usize].add(verdict, reason, bytes);
     }
 
-    fn count_untracked(&self, slot: u32, bytes: u64) {
-        if !self.live.get() {
-            return;
+    fn track(&self, parsed: &Parsed, slot: u32, decision: PackedDecision) {
+        // As the kernel program does: with no stores there is nothing to do.
+        if self.is_live() {
+            demux_common::decide::track(self, parsed, slot, decision);
         }
-        let untracked = &mut self.contents.counters.borrow_mut()[slot as usize].untracked;
-        untracked.packets += 1;
-        untracked.bytes += bytes;
     }
 
-    fn count_binding(&self, index: u16, bytes: u64) {
-        if !self.live.get() {
-            return;
+    fn confirm(&self, parsed: &Parsed) {
+        if self.is_live() {
+            demux_common::decide::confirm(self, parsed);
         }
-        let count = &mut self.contents.binding_counts.borrow_mut()[usize::from(index)];
-        count.packets += 1;
-        count.bytes += bytes;
     }
 }

@@ -1,33 +1,132 @@
-//! Rows that are there before the packet.
+//! Rows that are there before the packet, and what rows say after it.
 
 use demux_common::{
-    connection::{Connection, ConnectionKey, State},
+    clock::Clock,
+    command::Command,
+    connection::{Connection, ConnectionKey, Direction, State},
     protocol::Protocol,
+    table::Flags,
+    tcp::{Half, Marks},
+    udp,
 };
 use demux_user::bindings::pattern::from_ip;
-use zerocopy::TryFromBytes as _;
 
-use super::{frames::socket, world::EPOCH};
+use super::{
+    frames::{ACKNOWLEDGED, socket},
+    world::EPOCH,
+};
 
 pub const SECOND: u64 = 1_000_000_000;
 
-/// What a row made before the packet says, whatever its state and age.
-pub fn earlier() -> Connection {
-    let mut row = Connection::try_read_from_bytes(&[0; size_of::<Connection>()]).expect("a row");
-    row.rx_packets = 7;
-    row.rx_bytes = 700;
-    row.tx_packets = 3;
-    row.tx_bytes = 300;
-    row
+/// What a row says of the two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    pub state: State,
+    pub marks: u8,
+    pub remote: Half,
+    pub local: Half,
+}
+
+impl Said {
+    /// By the remote alone, over TCP: it has sent up to `next`, and acknowledged what segments of the
+    /// tests do.
+    pub const fn remote(state: State, next: u32) -> Self {
+        Self {
+            state,
+            marks: Marks::REMOTE_SEEN,
+            remote: Half {
+                next,
+                ack: ACKNOWLEDGED,
+            },
+            local: Half::UNKNOWN,
+        }
+    }
+
+    /// By this host alone, over TCP: it has sent up to `next`.
+    pub const fn local(state: State, next: u32) -> Self {
+        Self {
+            state,
+            marks: Marks::LOCAL_SEEN,
+            remote: Half::UNKNOWN,
+            local: Half {
+                next,
+                ack: ACKNOWLEDGED,
+            },
+        }
+    }
+
+    /// A SYN that ends at `next`, and no answer.
+    pub const fn syn(next: u32) -> Self {
+        Self {
+            remote: Half { next, ack: 0 },
+            ..Self::remote(State::Listen, next)
+        }
+    }
+
+    /// Over UDP.
+    pub const fn udp(state: State, marks: u8) -> Self {
+        Self {
+            state,
+            marks,
+            remote: Half::UNKNOWN,
+            local: Half::UNKNOWN,
+        }
+    }
+
+    /// By both sides, of a connection that is under way: all that the remote has sent is acknowledged,
+    /// and this host has sent what the remote acknowledges.
+    pub const fn both(state: State, next: u32) -> Self {
+        Self {
+            marks: Marks::LOCAL_SEEN | Marks::REMOTE_SEEN,
+            local: Half {
+                next: ACKNOWLEDGED,
+                ack: next,
+            },
+            ..Self::remote(state, next)
+        }
+    }
+
+    pub const fn marked(self, marks: u8) -> Self {
+        Self {
+            marks: self.marks | marks,
+            ..self
+        }
+    }
+
+    pub const fn state(self, state: State) -> Self {
+        Self { state, ..self }
+    }
+
+    pub const fn with_remote(self, next: u32, ack: u32) -> Self {
+        Self {
+            remote: Half { next, ack },
+            ..self
+        }
+    }
+
+    pub const fn with_local(self, next: u32, ack: u32) -> Self {
+        Self {
+            local: Half { next, ack },
+            ..self
+        }
+    }
+
+    /// Puts it into a row.
+    pub fn write(self, row: &mut Connection) {
+        row.state = self.state;
+        row.remote = self.remote;
+        row.local = self.local;
+        row.flags = Flags(row.flags.0 & !Flags::MARKS | self.marks);
+    }
 }
 
 /// A row that is there before the packet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub key: ConnectionKey,
-    pub state: State,
-    pub remote_next: u32,
-    /// How long ago its last packet came.
+    pub said: Said,
+    pub direction: Direction,
+    /// How long ago its last packet came, in seconds.
     pub age: u64,
     pub epoch: u32,
     pub binding: u16,
@@ -35,18 +134,12 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row of the present epoch whose last packet came a second ago.
-    pub fn new(
-        protocol: Protocol,
-        remote: &str,
-        local: &str,
-        state: State,
-        remote_next: u32,
-    ) -> Self {
+    /// A row of the present epoch, opened by the remote, whose last packet came a second ago.
+    pub fn new(protocol: Protocol, remote: &str, local: &str, said: Said) -> Self {
         Self {
             key: key(protocol, remote, local),
-            state,
-            remote_next,
+            said,
+            direction: Direction::In,
             age: 1,
             epoch: EPOCH,
             binding: 0,
@@ -54,12 +147,22 @@ impl Row {
         }
     }
 
-    pub fn tcp(remote: &str, local: &str, state: State, remote_next: u32) -> Self {
-        Self::new(Protocol::Tcp, remote, local, state, remote_next)
+    /// Of a connection of which only what the remote sends is seen.
+    pub fn tcp(remote: &str, local: &str, state: State, next: u32) -> Self {
+        Self::new(Protocol::Tcp, remote, local, Said::remote(state, next))
     }
 
     pub fn udp(remote: &str, local: &str, state: State) -> Self {
-        Self::new(Protocol::Udp, remote, local, state, 0)
+        let marks = match state {
+            State::Unreplied => udp::REMOTE_SENT,
+            _ => udp::REMOTE_SENT | udp::ANSWERED,
+        };
+        Self::new(Protocol::Udp, remote, local, Said::udp(state, marks))
+    }
+
+    pub fn saying(mut self, said: Said) -> Self {
+        self.said = said;
+        self
     }
 
     pub fn aged(mut self, seconds: u64) -> Self {
@@ -83,23 +186,28 @@ impl Row {
         self
     }
 
-    pub fn stored(&self, now: u64) -> Connection {
-        // The clock may have started later than the row claims to be from; it wraps.
-        let last_seen = now.wrapping_sub(self.age * SECOND);
-        Connection {
-            created: last_seen.wrapping_sub(5 * SECOND),
-            last_seen,
-            remote_next: self.remote_next,
-            epoch: self.epoch,
-            binding: self.binding,
-            state: self.state,
-            flags: if self.confirmed {
-                Connection::CONFIRMED
-            } else {
-                0
-            },
-            ..earlier()
+    /// Opened by this host.
+    pub fn out(mut self) -> Self {
+        self.direction = Direction::Out;
+        self
+    }
+
+    /// What enters the row under a configuration of the epoch after its own.
+    pub fn command(&self, clock: &Clock) -> Command {
+        let mut flags = self.said.marks;
+        if self.direction == Direction::Out {
+            flags |= Flags::OUT;
         }
+        if self.confirmed {
+            flags |= Flags::CONFIRMED;
+        }
+        let mut command = Command::enter(self.key, self.said.state, Flags(flags));
+        // Never less than its age: what is to have expired has.
+        command.idle = (self.age * SECOND).div_ceil(clock.unit_ns()) as u32;
+        command.remote = self.said.remote;
+        command.local = self.said.local;
+        command.binding = self.binding;
+        command
     }
 }
 

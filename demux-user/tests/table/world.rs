@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use demux_common::{
     address::Address,
     binding::Binding,
+    clock::Clock,
+    command::Command,
     config::{Config, Interface, Mode, Policy, Track},
-    connection::{Connection, ConnectionKey, Timeouts},
+    connection::{State, Timeouts},
     layout::LocalPrefix,
 };
 use demux_user::bindings::pattern::{from_ip, to_ip};
@@ -14,7 +16,7 @@ use demux_user::bindings::pattern::{from_ip, to_ip};
 use super::frames::HOST_MAC;
 pub use super::{
     bound::Bound,
-    row::{Row, SECOND, earlier, key},
+    row::{Row, SECOND, Said, key},
 };
 
 /// The addresses that the host has.
@@ -43,6 +45,8 @@ pub struct World {
     pub kernel_sockets: bool,
     pub probation: Probation,
     pub entry: Entry,
+    /// Whether what leaves by the interface is seen too.
+    pub egress: bool,
     pub bindings: Vec<Bound>,
     pub row: Option<Row>,
     /// What demux believes local.
@@ -75,7 +79,8 @@ pub struct Tabulated {
     pub config: Config,
     pub interfaces: Vec<(u32, Interface)>,
     pub bindings: Vec<(u16, Binding)>,
-    pub row: Option<(ConnectionKey, Connection)>,
+    /// What enters the row that is there, while the settings are of this epoch.
+    pub row: Option<(u32, Command)>,
     pub locals: Vec<Address>,
     pub local_prefixes: Vec<LocalPrefix>,
 }
@@ -88,6 +93,7 @@ pub fn passing() -> World {
         kernel_sockets: true,
         probation: Probation::Confirmed,
         entry: Entry::AtHome,
+        egress: false,
         bindings: Vec::new(),
         row: None,
         locals: HOST
@@ -152,6 +158,11 @@ impl World {
         self
     }
 
+    pub fn seeing_both(mut self) -> Self {
+        self.egress = true;
+        self
+    }
+
     pub fn with_local_prefix(mut self, prefix: &'static str) -> Self {
         self.local_prefix = Some(prefix);
         self
@@ -167,7 +178,7 @@ impl World {
         }
     }
 
-    pub fn tabulated(&self, ifindex: u32, now: u64) -> Tabulated {
+    pub fn tabulated(&self, ifindex: u32, now: u64, clock: Clock) -> Tabulated {
         let interface = Interface {
             probation_ends: match self.probation {
                 Probation::Confirmed => 0,
@@ -178,7 +189,8 @@ impl World {
             station: HOST_MAC,
             default: self.default,
             mode: Mode::Native,
-            reserved: [0; 4],
+            egress: u8::from(self.egress),
+            reserved: [0; 3],
         };
         let neighbour = Interface {
             ifindex: ifindex + demux_common::config::MAX_INTERFACES as u32,
@@ -191,21 +203,28 @@ impl World {
             Entry::Displaced => vec![(home, neighbour), (self.slot(ifindex) as u32, interface)],
             Entry::Missing => vec![(home, neighbour)],
         };
+        let mut config = Config {
+            epoch: EPOCH,
+            track: self.track,
+            kernel_sockets: u8::from(self.kernel_sockets),
+            local_prefixes: u8::from(self.local_prefix.is_some()),
+            reserved: 0,
+            timeouts: Timeouts::default(),
+            lifetimes: [0; State::SLOTS],
+            clock,
+        };
+        config.renew_lifetimes();
         Tabulated {
-            config: Config {
-                epoch: EPOCH,
-                track: self.track,
-                kernel_sockets: u8::from(self.kernel_sockets),
-                local_prefixes: u8::from(self.local_prefix.is_some()),
-                reserved: 0,
-                timeouts: Timeouts::default(),
-            },
+            config,
             interfaces,
             bindings: (1..)
                 .zip(&self.bindings)
                 .map(|(index, bound)| (index, bound.stored(index, ifindex)))
                 .collect(),
-            row: self.row.as_ref().map(|row| (row.key, row.stored(now))),
+            row: self
+                .row
+                .as_ref()
+                .map(|row| (row.epoch + 1, row.command(&clock))),
             locals: self.locals.iter().copied().map(from_ip).collect(),
             local_prefixes: self.local_prefix.iter().map(|text| prefix(text)).collect(),
         }

@@ -8,12 +8,12 @@ use demux_common::{
 
 use super::{
     FAMILIES, REMOTE, local,
-    rows::{NEXT, Table, followed},
+    rows::{NEXT, Table, confirmed, followed, ignored, says},
 };
 use crate::table::{
-    check::{Case, RowAfter},
+    check::{Case, Made, RowAfter},
     frames::{ACK, SYN, tcp, udp},
-    world::{Row, dropping, hostile, key, passing},
+    world::{Row, Said, dropping, hostile, key, passing},
 };
 
 pub fn cases() -> Vec<Case> {
@@ -29,18 +29,21 @@ impl Table {
         for &state in State::ALL {
             let is_udp = matches!(state, State::Unreplied | State::Replied | State::Assured);
             let (row, frame, alive) = if is_udp {
+                let row = self.udp_row(state);
+                let after = match state {
+                    // The remote goes on after the answer.
+                    State::Replied => confirmed(row.said.state(State::Assured)),
+                    State::Assured => confirmed(row.said),
+                    _ => says(row.said),
+                };
                 let frame = udp(REMOTE[self.family], &self.own());
-                (self.udp_row(state), frame, followed(state, 0))
+                (row, frame, after)
             } else {
-                let after = if state == State::SynReceived {
-                    RowAfter::Followed {
-                        state: State::Established,
-                        remote_next: NEXT,
-                        confirmed: true,
-                        alive: true,
-                    }
-                } else {
-                    followed(state, NEXT)
+                let after = match state {
+                    State::Listen | State::SynReceived => followed(State::Established, NEXT),
+                    // Only an answer to the SYN proves anything.
+                    State::SynSent => ignored(state),
+                    _ => followed(state, NEXT),
                 };
                 (self.row(state), self.segment(ACK, NEXT, &[]), after)
             };
@@ -51,24 +54,21 @@ impl Table {
                 frame.clone(),
                 alive,
             ));
-            cases.push(Case::drop(
-                self.named(&format!("a row that has expired in {}", state.name())),
-                dropping().with_row(row.aged(timeout)),
-                frame,
-                Stage::Default,
-                Reason::NoSocket,
-            ));
+            cases.push(
+                Case::drop(
+                    self.named(&format!("a row that has expired in {}", state.name())),
+                    dropping().with_row(row.aged(timeout)),
+                    frame,
+                    Stage::Default,
+                    Reason::NoSocket,
+                )
+                .row(RowAfter::Expired),
+            );
         }
-        let made = |port| RowAfter::Made {
-            key: key(
-                Protocol::Tcp,
-                REMOTE[self.family],
-                &local(self.family, port),
-            ),
-            state: State::SynReceived,
-            direction: Direction::In,
-            remote_next: NEXT + 1,
-            confirmed: false,
+        let made = |port| {
+            let local = local(self.family, port);
+            let key = key(Protocol::Tcp, REMOTE[self.family], &local);
+            RowAfter::Made(Made::new(key, Said::syn(NEXT + 1), Direction::In))
         };
         cases.push(
             Case::pass(
@@ -85,7 +85,7 @@ impl Table {
             Case::pass(
                 self.named("an expired row asks the kernel again"),
                 dropping().with_row(
-                    Row::tcp(REMOTE[self.family], &at_listener, State::CloseWait, NEXT).aged(60),
+                    Row::tcp(REMOTE[self.family], &at_listener, State::TimeWait, NEXT).aged(60),
                 ),
                 tcp(REMOTE[self.family], &at_listener),
                 Stage::KernelSocket,
@@ -101,7 +101,8 @@ impl Table {
                 Stage::Binding,
                 Reason::Bound,
             )
-            .of_binding(1),
+            .of_binding(1)
+            .row(RowAfter::Expired),
         );
         cases
     }

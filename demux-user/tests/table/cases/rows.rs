@@ -3,15 +3,16 @@
 //! The default is drop and the port is nobody's, so that a packet passes for its row alone.
 
 use demux_common::{
-    connection::State,
+    connection::{Direction, State},
+    protocol::Protocol,
     reason::{Reason, Stage},
 };
 
 use super::{FAMILIES, REMOTE, local};
 use crate::table::{
-    check::{Case, RowAfter},
+    check::{Case, Made, RowAfter},
     frames::{ACK, FIN, Frame, PSH, RST, SYN, segment},
-    world::{Row, World, dropping},
+    world::{Row, Said, World, dropping, key, passing},
 };
 
 /// What the remote sends next, in every row.
@@ -30,20 +31,33 @@ pub(super) struct Table {
     pub(super) family: usize,
 }
 
+/// Followed, where only the remote is seen.
 pub(super) fn followed(state: State, remote_next: u32) -> RowAfter {
+    says(Said::remote(state, remote_next))
+}
+
+/// Followed, unconfirmed and alive.
+pub(super) fn says(said: Said) -> RowAfter {
     RowAfter::Followed {
-        state,
-        remote_next,
+        said,
         confirmed: false,
         alive: true,
     }
 }
 
-/// Counted, and nothing else.
-fn ignored(state: State) -> RowAfter {
+/// Followed, alive, and this host has consented.
+pub(super) fn confirmed(said: Said) -> RowAfter {
     RowAfter::Followed {
-        state,
-        remote_next: NEXT,
+        said,
+        confirmed: true,
+        alive: true,
+    }
+}
+
+/// Counted, and nothing else.
+pub(super) fn ignored(state: State) -> RowAfter {
+    RowAfter::Followed {
+        said: Said::remote(state, NEXT),
         confirmed: false,
         alive: false,
     }
@@ -86,13 +100,8 @@ impl Table {
     }
 
     fn segments(&self) -> Vec<Case> {
-        use State::{CloseWait, Established, SynReceived, TimeWait};
-        let confirmed = RowAfter::Followed {
-            state: Established,
-            remote_next: NEXT,
-            confirmed: true,
-            alive: true,
-        };
+        use State::{CloseWait, Established, Listen, SynReceived, TimeWait};
+        let across = |said: Said| said.with_remote(u32::MAX - 1, said.remote.ack);
         vec![
             self.tcp(
                 "an ACK",
@@ -120,24 +129,37 @@ impl Table {
             ),
             self.hit(
                 "data across the end of the sequence numbers",
-                dropping().with_row(Row {
-                    remote_next: u32::MAX - 1,
-                    ..self.row(Established)
-                }),
+                dropping().with_row(
+                    self.row(Established)
+                        .saying(across(Said::remote(Established, 0))),
+                ),
                 self.segment(ACK, u32::MAX - 1, b"data"),
                 followed(Established, 2),
+            ),
+            // Whether this host has answered is for the kernel to say, and it has no such socket.
+            self.tcp(
+                "the ACK behind a SYN",
+                Listen,
+                self.segment(ACK, NEXT, &[]),
+                followed(Established, NEXT),
+            ),
+            self.tcp(
+                "an ACK behind a SYN that does not follow it",
+                Listen,
+                self.segment(ACK, NEXT + 1, &[]),
+                ignored(Listen),
             ),
             self.tcp(
                 "the ACK that ends a handshake",
                 SynReceived,
                 self.segment(ACK, NEXT, &[]),
-                confirmed,
+                followed(Established, NEXT),
             ),
             self.hit(
                 "a row that is confirmed stays so",
                 dropping().with_row(self.row(Established).confirmed()),
                 self.segment(ACK, NEXT, &[]),
-                confirmed,
+                confirmed(Said::remote(Established, NEXT)),
             ),
             self.tcp(
                 "a FIN",
@@ -234,10 +256,10 @@ impl Table {
             ),
             self.hit(
                 "a RST across the end of the sequence numbers",
-                dropping().with_row(Row {
-                    remote_next: u32::MAX,
-                    ..self.row(State::Established)
-                }),
+                dropping().with_row(
+                    self.row(State::Established)
+                        .saying(Said::remote(State::Established, u32::MAX)),
+                ),
                 self.segment(RST, 5, &[]),
                 RowAfter::Gone,
             ),
@@ -245,25 +267,34 @@ impl Table {
     }
 
     fn reopening(&self) -> Vec<Case> {
-        use State::{CloseWait, Established, LastAck, SynReceived, TimeWait};
+        use State::{CloseWait, Established, LastAck, Listen, SynReceived, TimeWait};
         let syn = |text: &str, state, sequence, row| {
             self.tcp(text, state, self.segment(SYN, sequence, &[]), row)
         };
-        let reopened = RowAfter::Reopened {
-            remote_next: NEXT + 501,
-        };
-        vec![
+        let new = Made::new(
+            key(Protocol::Tcp, REMOTE[self.family], &self.own()),
+            Said::syn(NEXT + 501),
+            Direction::In,
+        );
+        let mut cases = vec![
+            syn("a SYN sent again", Listen, NEXT - 1, followed(Listen, NEXT)),
             syn(
-                "a SYN sent again",
+                "a SYN sent again in a handshake",
                 SynReceived,
                 NEXT - 1,
                 followed(SynReceived, NEXT),
             ),
             syn(
+                "another SYN before an answer",
+                Listen,
+                NEXT + 500,
+                followed(Listen, NEXT + 501),
+            ),
+            syn(
                 "another SYN in a handshake",
                 SynReceived,
                 NEXT + 500,
-                reopened,
+                ignored(SynReceived),
             ),
             syn(
                 "a SYN from before",
@@ -277,21 +308,37 @@ impl Table {
                 NEXT + 500,
                 ignored(Established),
             ),
-            syn("a SYN in TIME-WAIT", TimeWait, NEXT + 500, reopened),
-            syn("a SYN in CLOSE-WAIT", CloseWait, NEXT + 500, reopened),
-            syn("a SYN in LAST-ACK", LastAck, NEXT + 500, reopened),
             syn(
                 "an old SYN in TIME-WAIT",
                 TimeWait,
                 NEXT - 500,
                 ignored(TimeWait),
             ),
-            self.hit(
-                "a confirmed row that is opened anew is not confirmed",
-                dropping().with_row(self.row(TimeWait).confirmed()),
-                self.segment(SYN, NEXT + 500, &[]),
-                reopened,
-            ),
-        ]
+        ];
+        // A new connection is judged as one.
+        for state in [TimeWait, CloseWait, LastAck] {
+            let (name, frame) = (state.name(), || self.segment(SYN, NEXT + 500, &[]));
+            cases.push(
+                Case::drop(
+                    self.named(&format!("a SYN in {name} to nobody")),
+                    dropping().with_row(self.row(state)),
+                    frame(),
+                    Stage::Default,
+                    Reason::NoSocket,
+                )
+                .row(RowAfter::Gone),
+            );
+            cases.push(
+                Case::pass(
+                    self.named(&format!("a SYN in {name} opens a new connection")),
+                    passing().with_row(self.row(state).confirmed()),
+                    frame(),
+                    Stage::Default,
+                    Reason::Unbound,
+                )
+                .row(RowAfter::Reopened(new)),
+            );
+        }
+        cases
     }
 }

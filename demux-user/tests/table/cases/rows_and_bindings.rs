@@ -3,16 +3,17 @@
 use demux_common::{
     connection::State,
     reason::{Reason, Stage},
+    udp,
 };
 
 use super::{
     FAMILIES, REMOTE, local,
-    rows::{NEXT, Table, followed},
+    rows::{NEXT, Table, confirmed, followed, says},
 };
 use crate::table::{
     check::{Case, RowAfter},
-    frames::{ACK, segment, udp},
-    world::{Bound, Entry, Probation, Row, World, dropping, hostile, passing},
+    frames::{self, ACK, segment},
+    world::{Bound, Entry, Probation, Row, Said, World, dropping, hostile, passing},
 };
 
 pub fn cases() -> Vec<Case> {
@@ -63,10 +64,14 @@ impl Table {
                 "a row whose binding has become drop",
                 hostile().with_row(row().outdated()),
             ),
-            dropped(
-                "a row of a binding whose target is drop",
+            // Nobody changes a target but by a new epoch.
+            self.hit(
+                "a row of the present epoch is believed, whatever its binding has become",
                 hostile().with_row(row().of_binding(1)),
-            ),
+                ack(),
+                followed(established, NEXT),
+            )
+            .of_binding(1),
             self.hit(
                 "a row whose binding has become another",
                 dropping()
@@ -155,7 +160,7 @@ impl Table {
             Case::drop(
                 self.named("a datagram's row whose binding has become drop"),
                 hostile().with_row(self.udp_row(State::Assured).outdated()),
-                udp(REMOTE[self.family], &self.own()),
+                frames::udp(REMOTE[self.family], &self.own()),
                 Stage::Binding,
                 Reason::Bound,
             )
@@ -169,7 +174,7 @@ impl Table {
         let established = State::Established;
         let row = || self.row(established);
         let ack = || self.segment(ACK, NEXT, &[]);
-        let question = || udp(REMOTE[self.family], &self.own());
+        let question = || frames::udp(REMOTE[self.family], &self.own());
         let other_remote = REMOTE[self.family].replace("40000", "40009");
         let missed = |text: &str, world, frame| {
             Case::drop(
@@ -244,13 +249,32 @@ impl Table {
                 Reason::Unconfigured,
             ),
         ];
-        for state in [State::Unreplied, State::Replied, State::Assured] {
-            cases.push(self.hit(
-                &format!("a datagram to a row that is {}", state.name()),
-                dropping().with_row(self.udp_row(state)),
-                question(),
-                followed(state, 0),
-            ));
+        let sent = udp::REMOTE_SENT;
+        let both = sent | udp::ANSWERED;
+        let outgoing = || self.udp_row(State::Unreplied).out();
+        for (text, row, after) in [
+            (
+                "a datagram sent again",
+                self.udp_row(State::Unreplied),
+                says(Said::udp(State::Unreplied, sent)),
+            ),
+            (
+                "a datagram after an answer",
+                self.udp_row(State::Replied),
+                confirmed(Said::udp(State::Assured, both)),
+            ),
+            (
+                "a datagram of a conversation",
+                self.udp_row(State::Assured).confirmed(),
+                confirmed(Said::udp(State::Assured, both)),
+            ),
+            (
+                "an answer to a datagram of this host",
+                outgoing().saying(Said::udp(State::Unreplied, 0)),
+                confirmed(Said::udp(State::Replied, sent)),
+            ),
+        ] {
+            cases.push(self.hit(text, dropping().with_row(row), question(), after));
         }
         cases
     }

@@ -4,13 +4,15 @@ use demux_common::{
     connection::{Direction, State},
     protocol::Protocol,
     reason::{Reason, Stage},
+    tcp::Marks,
+    udp::REMOTE_SENT,
 };
 
 use super::{FAMILIES, REMOTE, local};
 use crate::table::{
-    check::{Case, RowAfter},
+    check::{Case, Made, RowAfter},
     frames::{ACK, FIN, Frame, PSH, RST, SEQUENCE, SYN, segment, tcp, udp},
-    world::{Bound, World, dropping, key},
+    world::{Bound, Said, World, dropping, key},
 };
 
 pub fn cases() -> Vec<Case> {
@@ -70,12 +72,9 @@ impl Table {
     fn listeners(&self) -> Vec<Case> {
         let remote = &REMOTE[self.family];
         let to = |flags| segment(remote, &self.own(22), flags, SEQUENCE, &[]);
-        let syn_row = |local: &str| RowAfter::Made {
-            key: key(Protocol::Tcp, remote, local),
-            state: State::SynReceived,
-            direction: Direction::In,
-            remote_next: SEQUENCE + 1,
-            confirmed: false,
+        let syn_row = |local: &str| {
+            let key = key(Protocol::Tcp, remote, local);
+            RowAfter::Made(Made::new(key, Said::syn(SEQUENCE + 1), Direction::In))
         };
         let learned = |text: &str, frame, local: &str| self.passed(text, frame).row(syn_row(local));
         let mut cases = vec![
@@ -178,24 +177,24 @@ impl Table {
         let waiting = |flags| segment_to(&self.remote(40_002), 22, flags, &[]);
         let requested = |flags| segment_to(&self.silent(40_003), 22, flags, &[]);
         let opening = |flags| segment_to(&self.silent(443), 40_004, flags, &[]);
-        let row = |remote: &str, port, state, direction, remote_next, confirmed| RowAfter::Made {
-            key: key(Protocol::Tcp, remote, &self.own(port)),
-            state,
-            direction,
-            remote_next,
-            confirmed,
+        let row = |remote: &str, port, said, direction| {
+            Made::new(key(Protocol::Tcp, remote, &self.own(port)), said, direction)
         };
-        let of_connected =
-            |state, next| row(&self.remote(40_001), 22, state, Direction::In, next, true);
-        let of_request =
-            |state, next| row(&self.silent(40_003), 22, state, Direction::In, next, false);
+        let of_connected = |said| {
+            let row = row(&self.remote(40_001), 22, said, Direction::In);
+            RowAfter::Made(row.confirmed())
+        };
+        let of_request = |said| RowAfter::Made(row(&self.silent(40_003), 22, said, Direction::In));
+        let established = |next| Said::remote(State::Established, next);
         vec![
             self.passed("an ACK of a connection", connected(ACK, &[]))
-                .row(of_connected(State::Established, SEQUENCE)),
+                .row(of_connected(established(SEQUENCE))),
             self.passed("data of a connection", connected(ACK | PSH, b"data"))
-                .row(of_connected(State::Established, SEQUENCE + 4)),
+                .row(of_connected(established(SEQUENCE + 4))),
             self.passed("a FIN of a connection", connected(FIN | ACK, &[]))
-                .row(of_connected(State::CloseWait, SEQUENCE + 1)),
+                .row(of_connected(
+                    Said::remote(State::CloseWait, SEQUENCE + 1).marked(Marks::REMOTE_FIN),
+                )),
             self.passed("a RST of a connection", connected(RST, &[])),
             self.passed("no flags on a connection", connected(0, &[])),
             self.passed(
@@ -219,27 +218,26 @@ impl Table {
                 "a SYN to a connection in TIME-WAIT opens anew",
                 waiting(SYN),
             )
-            .row(row(
+            .row(RowAfter::Made(row(
                 &self.remote(40_002),
                 22,
-                State::SynReceived,
+                Said::syn(SEQUENCE + 1),
                 Direction::In,
-                SEQUENCE + 1,
-                false,
-            )),
+            ))),
             self.passed("the ACK that ends a handshake", requested(ACK))
-                .row(of_request(State::Established, SEQUENCE)),
+                .row(of_request(established(SEQUENCE))),
             self.passed("a SYN sent again", requested(SYN))
-                .row(of_request(State::SynReceived, SEQUENCE + 1)),
+                .row(of_request(Said::syn(SEQUENCE + 1))),
             self.passed("a RST in a handshake", requested(RST)),
             self.passed("the answer to the host's own SYN", opening(SYN | ACK))
-                .row(row(
-                    &self.silent(443),
-                    40_004,
-                    State::Established,
-                    Direction::Out,
-                    SEQUENCE + 1,
-                    true,
+                .row(RowAfter::Made(
+                    row(
+                        &self.silent(443),
+                        40_004,
+                        established(SEQUENCE + 1),
+                        Direction::Out,
+                    )
+                    .confirmed(),
                 )),
             self.passed("a refusal of the host's own SYN", opening(RST | ACK)),
         ]
@@ -247,34 +245,22 @@ impl Table {
 
     fn datagrams(&self) -> Vec<Case> {
         let remote = &REMOTE[self.family];
-        let learned = |text: &str, remote: &str, local: &str, direction| {
-            self.passed(text, udp(remote, local)).row(RowAfter::Made {
-                key: key(Protocol::Udp, remote, local),
-                state: State::Unreplied,
-                direction,
-                remote_next: 0,
-                confirmed: false,
-            })
+        let learned = |text: &str, remote: &str, local: &str| {
+            self.passed(text, udp(remote, local))
+                .row(RowAfter::Made(Made::new(
+                    key(Protocol::Udp, remote, local),
+                    Said::udp(State::Unreplied, REMOTE_SENT),
+                    Direction::In,
+                )))
         };
         let six = "a datagram to a socket of IPv6 only";
         vec![
-            learned(
-                "a datagram to a socket",
-                remote,
-                &self.own(53),
-                Direction::In,
-            ),
-            learned(
-                "a datagram to a dual-stack socket",
-                remote,
-                &self.own(5353),
-                Direction::In,
-            ),
+            learned("a datagram to a socket", remote, &self.own(53)),
+            learned("a datagram to a dual-stack socket", remote, &self.own(5353)),
             learned(
                 "a datagram to a socket at one address",
                 remote,
                 &self.second(5000),
-                Direction::In,
             ),
             self.dropped(
                 "a datagram to another address than the socket's",
@@ -283,13 +269,12 @@ impl Table {
             if self.family == 0 {
                 self.dropped(six, udp(remote, &self.own(6053)))
             } else {
-                learned(six, remote, &self.own(6053), Direction::In)
+                learned(six, remote, &self.own(6053))
             },
             learned(
                 "the answer to a question of the host",
                 &self.remote(53),
                 &self.own(40_053),
-                Direction::Out,
             ),
             self.dropped(
                 "an answer from another port than was asked",

@@ -4,13 +4,14 @@ use demux_common::{
     connection::{Direction, State},
     protocol::Protocol,
     reason::{Reason, Stage},
+    tcp::Marks,
 };
 
 use super::{FAMILIES, REMOTE, judged, local, unjudged};
 use crate::table::{
-    check::{Case, RowAfter},
+    check::{Case, Made, RowAfter},
     frames::{ACK, CWR, ECE, FIN, Frame, PSH, RST, SEQUENCE, SYN, URG, segment, tcp},
-    world::{Bound, dropping, key, passing},
+    world::{Bound, Said, dropping, key, passing},
 };
 
 pub fn cases() -> Vec<Case> {
@@ -67,14 +68,9 @@ pub fn cases() -> Vec<Case> {
             );
         }
         for (text, frame, row) in opening(&with) {
-            let row = row.map_or(RowAfter::Same, |(state, direction, remote_next)| {
-                RowAfter::Made {
-                    key: key(Protocol::Tcp, REMOTE[family], &local(family, 80)),
-                    state,
-                    direction,
-                    remote_next,
-                    confirmed: false,
-                }
+            let row = row.map_or(RowAfter::Same, |(said, direction)| {
+                let key = key(Protocol::Tcp, REMOTE[family], &local(family, 80));
+                RowAfter::Made(Made::new(key, said, direction))
             });
             cases.push(
                 Case::pass(
@@ -96,83 +92,62 @@ pub fn cases() -> Vec<Case> {
                 Stage::Default,
                 Reason::Unbound,
             )
-            .row(RowAfter::Made {
-                key: key(Protocol::Tcp, &remote, &local(family, 50_000)),
-                state: State::Established,
-                direction: Direction::Out,
-                remote_next: SEQUENCE + 4,
-                confirmed: false,
-            }),
+            .row(RowAfter::Made(Made::new(
+                key(Protocol::Tcp, &remote, &local(family, 50_000)),
+                Said::remote(State::Established, SEQUENCE + 4),
+                Direction::Out,
+            ))),
         );
         cases.extend(land(family, &named));
     }
     cases
 }
 
-type Opened = Option<(State, Direction, u32)>;
+type Opened = Option<(Said, Direction)>;
 
 /// Sets of flags, and the row that each makes.
 fn opening(with: &impl Fn(u8, &[u8]) -> Frame) -> Vec<(&'static str, Frame, Opened)> {
     use Direction::{In, Out};
-    use State::{CloseWait, Established, SynReceived};
     let next = SEQUENCE + 1;
+    let syn = |next| Some((Said::syn(next), In));
+    let ack = |next| Some((Said::remote(State::Established, next), In));
+    let fin = |next| {
+        let said = Said::remote(State::CloseWait, next).marked(Marks::REMOTE_FIN);
+        Some((said, In))
+    };
     vec![
-        ("SYN", with(SYN, &[]), Some((SynReceived, In, next))),
-        (
-            "SYN with URG",
-            with(SYN | URG, &[]),
-            Some((SynReceived, In, next)),
-        ),
+        ("SYN", with(SYN, &[]), syn(next)),
+        ("SYN with URG", with(SYN | URG, &[]), syn(next)),
         (
             "SYN with ECE and CWR",
             with(SYN | ECE | CWR, &[]),
-            Some((SynReceived, In, next)),
+            syn(next),
         ),
-        (
-            "SYN with PSH",
-            with(SYN | PSH, &[]),
-            Some((SynReceived, In, next)),
-        ),
-        (
-            "SYN with data",
-            with(SYN, b"early"),
-            Some((SynReceived, In, next + 5)),
-        ),
+        ("SYN with PSH", with(SYN | PSH, &[]), syn(next)),
+        ("SYN with data", with(SYN, b"early"), syn(next + 5)),
         (
             "SYN in a padded frame, which is no data",
             with(SYN, &[]).padded(6),
-            Some((SynReceived, In, next)),
+            syn(next),
         ),
         (
             "SYN with ACK",
             with(SYN | ACK, &[]),
-            Some((Established, Out, next)),
+            Some((Said::remote(State::Established, next), Out)),
         ),
-        ("ACK", with(ACK, &[]), Some((Established, In, SEQUENCE))),
-        (
-            "ACK with data",
-            with(ACK | PSH, b"data"),
-            Some((Established, In, SEQUENCE + 4)),
-        ),
-        (
-            "ACK with URG",
-            with(ACK | URG, b"d"),
-            Some((Established, In, SEQUENCE + 1)),
-        ),
-        (
-            "FIN with ACK",
-            with(FIN | ACK, &[]),
-            Some((CloseWait, In, next)),
-        ),
+        ("ACK", with(ACK, &[]), ack(SEQUENCE)),
+        ("ACK with data", with(ACK | PSH, b"data"), ack(SEQUENCE + 4)),
+        ("ACK with URG", with(ACK | URG, b"d"), ack(SEQUENCE + 1)),
+        ("FIN with ACK", with(FIN | ACK, &[]), fin(next)),
         (
             "FIN with ACK and data",
             with(FIN | ACK | PSH, b"end"),
-            Some((CloseWait, In, next + 3)),
+            fin(next + 3),
         ),
         (
             "FIN with ACK and URG",
             with(FIN | ACK | URG, &[]),
-            Some((CloseWait, In, next)),
+            fin(next),
         ),
         ("RST", with(RST, &[]), None),
         ("RST with ACK", with(RST | ACK, &[]), None),
@@ -218,12 +193,10 @@ fn land(family: usize, named: &impl Fn(&str) -> String) -> Vec<Case> {
             Stage::Default,
             Reason::Unbound,
         )
-        .row(RowAfter::Made {
-            key: key(Protocol::Tcp, &other_port, &own),
-            state: State::SynReceived,
-            direction: Direction::In,
-            remote_next: SEQUENCE + 1,
-            confirmed: false,
-        }),
+        .row(RowAfter::Made(Made::new(
+            key(Protocol::Tcp, &other_port, &own),
+            Said::syn(SEQUENCE + 1),
+            Direction::In,
+        ))),
     ]
 }

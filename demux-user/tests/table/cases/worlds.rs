@@ -4,13 +4,14 @@ use demux_common::{
     connection::{Direction, State},
     protocol::Protocol,
     reason::{Reason, Stage},
+    udp::REMOTE_SENT,
 };
 
 use super::{FAMILIES, REMOTE, local};
 use crate::table::{
-    check::{Case, RowAfter},
+    check::{Case, Made, RowAfter},
     frames::{self, Frame, SEQUENCE, ethernet, packet},
-    world::{Bound, Entry, GONE, Probation, World, dropping, hostile, key, passing},
+    world::{Bound, Entry, GONE, Probation, Said, World, dropping, hostile, key, passing},
 };
 
 pub fn cases() -> Vec<Case> {
@@ -78,17 +79,12 @@ impl Table {
     }
 
     fn made(&self, local: &str) -> RowAfter {
-        let (state, remote_next) = match self.protocol {
-            Protocol::Tcp => (State::SynReceived, SEQUENCE + 1),
-            Protocol::Udp => (State::Unreplied, 0),
+        let said = match self.protocol {
+            Protocol::Tcp => Said::syn(SEQUENCE + 1),
+            Protocol::Udp => Said::udp(State::Unreplied, REMOTE_SENT),
         };
-        RowAfter::Made {
-            key: key(self.protocol, REMOTE[self.family], local),
-            state,
-            direction: Direction::In,
-            remote_next,
-            confirmed: false,
-        }
+        let key = key(self.protocol, REMOTE[self.family], local);
+        RowAfter::Made(Made::new(key, said, Direction::In))
     }
 }
 
