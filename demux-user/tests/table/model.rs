@@ -121,7 +121,7 @@ struct Contents {
     connections: u32,
     counters: RefCell<Vec<InterfaceCounters>>,
     binding_counts: RefCell<Vec<Count>>,
-    events: RefCell<[u64; TableEvent::ALL.len()]>,
+    table: RefCell<TableCounters>,
 }
 
 impl Model {
@@ -172,7 +172,7 @@ impl Model {
             connections: CONNECTIONS,
             counters: RefCell::new(vec![InterfaceCounters::default(); MAX_INTERFACES + 1]),
             binding_counts: RefCell::new(vec![Count::default(); 256]),
-            events: RefCell::default(),
+            table: RefCell::default(),
         };
         let mut model = Self {
             contents,
@@ -255,12 +255,8 @@ impl Model {
             counters: self.contents.counters.borrow().clone(),
             binding_counts: self.contents.binding_counts.borrow().clone(),
             rows: self.lines.rows(),
-            table: self.table_counters(),
+            table: *self.contents.table.borrow(),
         }
-    }
-
-    fn table_counters(&self) -> TableCounters {
-        zerocopy::transmute!(*self.contents.events.borrow())
     }
 
     fn is_live(&self) -> bool {
@@ -423,6 +419,16 @@ impl Memory for Model {
             self.lines.add32::<AT>(line, addend);
         }
     }
+
+    fn pressure(&self) -> u32 {
+        self.contents.table.borrow().pressure as u32
+    }
+
+    fn set_pressure(&self, pressure: u32) {
+        if self.is_live() {
+            self.contents.table.borrow_mut().pressure = u64::from(pressure);
+        }
+    }
 }
 
 impl Tables for Model {
@@ -485,7 +491,14 @@ impl Tables for Model {
 
     fn count_event(&self, event: TableEvent) {
         if self.is_live() {
-            self.contents.events.borrow_mut()[event as usize] += 1;
+            let mut table = self.contents.table.borrow_mut();
+            *match event {
+                TableEvent::Entered => &mut table.entered,
+                TableEvent::OverExpired => &mut table.over_expired,
+                TableEvent::OverUnconfirmed => &mut table.over_unconfirmed,
+                TableEvent::Untracked => &mut table.untracked,
+                TableEvent::Ended => &mut table.ended,
+            } += 1;
         }
     }
 
