@@ -196,11 +196,14 @@ fn command() -> clap::Command {
     Cli::command()
 }
 
+/// How much is written at once: lists may be long.
+const OUTPUT: usize = 256 * 1024;
+
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::with_capacity(OUTPUT, io::stdout().lock());
     let mut err = io::stderr().lock();
     ExitCode::from(run(&arguments, &mut out, &mut err))
 }

@@ -1,5 +1,7 @@
 //! Connections, one a row.
 
+use std::net::SocketAddr;
+
 use demux_common::connection::State;
 use serde::Serialize;
 
@@ -38,13 +40,15 @@ pub struct ConnectionRow {
 
 impl From<connections::Row> for ConnectionRow {
     fn from(row: connections::Row) -> Self {
+        let (local_address, local) = address_and_endpoint(row.local);
+        let (remote_address, remote) = address_and_endpoint(row.remote);
         Self {
             protocol: row.protocol.name(),
-            local: row.local.to_string(),
-            local_address: row.local.ip().to_string(),
+            local,
+            local_address,
             local_port: row.local.port(),
-            remote: row.remote.to_string(),
-            remote_address: row.remote.ip().to_string(),
+            remote,
+            remote_address,
             remote_port: row.remote.port(),
             state: row.state.name(),
             direction: row.direction.name(),
@@ -61,6 +65,18 @@ impl From<connections::Row> for ConnectionRow {
             seen: row.seen.name(),
         }
     }
+}
+
+/// The address alone, and with its port. Formatting addresses is what a long list costs most.
+fn address_and_endpoint(endpoint: SocketAddr) -> (String, String) {
+    let address = endpoint.ip().to_string();
+    let port = endpoint.port();
+    let both = if endpoint.is_ipv4() {
+        format!("{address}:{port}")
+    } else {
+        format!("[{address}]:{port}")
+    };
+    (address, both)
 }
 
 impl Row for ConnectionRow {

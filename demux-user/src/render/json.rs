@@ -30,8 +30,7 @@ impl Document {
             self.begin(out)?;
         }
         if !self.is_pretty {
-            serde_json::to_writer(&mut *out, item)?;
-            return Ok(());
+            return out.write_all(&serde_json::to_vec(item)?);
         }
         // No string of JSON contains a line break.
         for line in serde_json::to_string_pretty(item)?.lines() {
@@ -70,6 +69,8 @@ impl Document {
 
 /// Writes one item on a line of its own.
 pub(super) fn write_line(item: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, item)?;
-    out.write_all(b"\n")
+    // Put together first: a call through the trait object for each token costs more.
+    let mut line = serde_json::to_vec(item)?;
+    line.push(b'\n');
+    out.write_all(&line)
 }
