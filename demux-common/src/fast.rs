@@ -133,8 +133,10 @@ fn passes<const TALLY: usize, const SENDER: usize, const RECEIVER: usize, T: Tab
     let receiver = table::half::<RECEIVER, T>(tables, line);
     let marks = tcp::Marks(head.flags().0 & Flags::MARKS);
     let next = tcp::advance(sender, receiver, marks, side, seen)?;
+    // Read before anything is written: its generation vouches for both halves.
+    let counted = table::simple_count::<TALLY, T>(tables, line, head.generation(), packets, bytes)?;
     if !table::put_half::<SENDER, T>(tables, line, sender.word(), next.word())
-        || !table::count_simple::<TALLY, T>(tables, line, head.generation(), packets, bytes)
+        || !table::put_count::<TALLY, T>(tables, line, counted)
     {
         return None;
     }

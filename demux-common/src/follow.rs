@@ -73,6 +73,9 @@ pub(crate) fn follow<T: Tables + ?Sized>(
     for _ in 0..ATTEMPTS {
         let remote = table::half::<{ Line::REMOTE }, T>(tables, line);
         let local = table::half::<{ Line::LOCAL }, T>(tables, line);
+        if table::head(tables, line).generation() != found.head.generation() {
+            return Followed::Gone;
+        }
         let mut next = head.with_binding(packet.binding);
         is_refreshed = false;
         match outcome(head, remote, local, side, packet) {
@@ -129,7 +132,7 @@ pub(crate) fn follow<T: Tables + ?Sized>(
     if is_refreshed {
         let created = table::last_seen(tables, line);
         if !table::has_cold(tables, found) {
-            table::write_cold(tables, found, &packet.parsed.key, created);
+            table::add_cold(tables, found, created);
         }
         table::touch(tables, line, packet.now);
     }

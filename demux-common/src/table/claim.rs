@@ -167,7 +167,9 @@ fn claim<M: Memory + ?Sized>(
         let line = memory.line(index)?;
         let old = Head(memory.load64::<{ Line::HEAD }>(line));
         let (fitness, _) = fitness(memory, line, old, new.now, lifetimes);
+        // Where somebody else was faster, another line may be fitter by now.
         if fitness == Fitness::None
+            || fitness < choice.fitness()
             || fitness != Fitness::Empty && !is_entered(memory, index, old.hop())
         {
             continue;

@@ -179,6 +179,7 @@ where
 {
     if hops & 1 != 0
         && let Some(found) = matches(home_index, home)
+        && is_named(memory, home, 0)
     {
         return Some(found);
     }
@@ -189,12 +190,21 @@ where
     for hop in 1..WINDOW {
         if others >> hop & 1 != 0 {
             let index = home_index.wrapping_add(hop);
-            if let Some(found) = matches(index, memory.line(index)?) {
+            if let Some(found) = matches(index, memory.line(index)?)
+                && is_named(memory, home, hop)
+            {
                 return Some(found);
             }
         }
     }
     None
+}
+
+/// Whether the hops of a home name a line now. Its connection may have gone since they were looked
+/// at, and who stands there now may not be entered yet, and may never be.
+#[inline(always)]
+fn is_named<M: Memory + ?Sized>(memory: &M, home: M::Line, hop: u32) -> bool {
+    memory.load32::<{ Line::HOPS }>(home) >> hop & 1 != 0
 }
 
 /// The line at an index, if it is live and has what a probe looks for; of IPv6 addresses the hash.
@@ -226,5 +236,6 @@ fn is_pair<M: Memory + ?Sized>(memory: &M, pair: &Addresses, index: u32, head: H
         && memory.load64::<{ Cold::LOCAL + 8 }>(cold) == pair.local[1]
         && memory.load64::<{ Cold::REMOTE }>(cold) == pair.remote[0]
         && memory.load64::<{ Cold::REMOTE + 8 }>(cold) == pair.remote[1]
-        && memory.load32::<{ Cold::GENERATION_AFTER }>(cold) == stamp(head.generation())
+        // After the addresses: whoever has begun to write others has changed it before.
+        && memory.load32::<{ Cold::BEGUN }>(cold) == stamp(head.generation())
 }

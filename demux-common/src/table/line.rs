@@ -83,8 +83,11 @@ impl Tally {
     }
 }
 
-/// The hot part of a connection: what every packet reads or writes. An empty line is all zero but
-/// for its hops and its generation.
+/// The hot part of a connection: what every packet reads or writes.
+///
+/// Whoever takes the line changes the head first, then the tallies, then the rest. The head is the
+/// first word and the tallies are the last, so that a copy, which is made from the first word to the
+/// last, shows by them whether it is of one connection.
 #[derive(
     Clone,
     Copy,
@@ -98,14 +101,7 @@ impl Tally {
 )]
 #[repr(C, align(64))]
 pub struct Line {
-    /// Of the home that this line is: bit *i* is set where the line *i* further on holds a
-    /// connection of this home.
-    pub hops: u16,
-    /// Moves on whenever a bit is set in `hops`.
-    pub version: u16,
-    /// The configuration epoch for which `binding` was looked up.
-    pub epoch: u32,
-    /// Who has the line. From here on: of the connection that stands here.
+    /// Who has the line. Of the connection that stands here, as all but `hops` and `version`.
     pub occupancy: Occupancy,
     /// The state.
     pub state: State,
@@ -128,14 +124,21 @@ pub struct Line {
     pub remote_port: u16,
     /// When a packet last proved the connection alive, in units of [`crate::clock`].
     pub last_seen: u32,
-    /// What arrived.
-    pub rx: Tally,
-    /// What left.
-    pub tx: Tally,
     /// What the remote has said.
     pub remote: Half,
     /// What this host has said.
     pub local: Half,
+    /// The configuration epoch for which `binding` was looked up.
+    pub epoch: u32,
+    /// Of the home that this line is: bit *i* is set where the line *i* further on holds a
+    /// connection of this home.
+    pub hops: u16,
+    /// Moves on whenever a bit is set in `hops`.
+    pub version: u16,
+    /// What arrived.
+    pub rx: Tally,
+    /// What left.
+    pub tx: Tally,
 }
 
 const _: () = assert!(size_of::<Line>() == 64);
@@ -171,8 +174,8 @@ impl Line {
         ]))
     }
 
-    /// Whether the line was copied while it belonged to one connection: the copy of a line that
-    /// was given away meanwhile has words of two generations.
+    /// Whether the line, copied word by word from the first to the last, belonged to one connection
+    /// meanwhile: else the tallies are of another generation than the head.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let generation = self.generation as u8;
@@ -183,6 +186,9 @@ impl Line {
 /// What is seldom touched: of every connection when it was made and what its [`Tally`]s could not
 /// hold, of an IPv6 connection its addresses. It belongs to the line of the same index while its
 /// generations are those of the line.
+///
+/// A copy is made from the first word to the last, after the line was copied. So the generation that
+/// is written first is the last word, and the one that is written last is the first word.
 #[derive(
     Clone,
     Copy,
@@ -197,7 +203,7 @@ impl Line {
 )]
 #[repr(C, align(64))]
 pub struct Cold {
-    /// The generation of the line, written before the rest.
+    /// The generation of the line, written after the rest.
     pub generation: u32,
     /// When the connection was made, in units of [`crate::clock`].
     pub created: u32,
@@ -215,8 +221,8 @@ pub struct Cold {
     pub tx_bytes: u32,
     /// Zero.
     pub reserved: u32,
-    /// The generation of the line, written after the rest.
-    pub generation_after: u32,
+    /// The generation of the line, written before the rest.
+    pub begun: u32,
 }
 
 const _: () = assert!(size_of::<Cold>() == 64);
@@ -228,12 +234,12 @@ impl Cold {
     pub(crate) const REMOTE: usize = offset_of!(Self, remote_address);
     pub(crate) const RX: usize = offset_of!(Self, rx_packets);
     pub(crate) const TX: usize = offset_of!(Self, tx_packets);
-    pub(crate) const GENERATION_AFTER: usize = offset_of!(Self, generation_after);
+    pub(crate) const BEGUN: usize = offset_of!(Self, begun);
 
     /// Whether this belongs to a line of that generation, and was copied whole.
     #[must_use]
     pub fn belongs_to(&self, generation: u16) -> bool {
-        self.generation == stamp(generation) && self.generation_after == stamp(generation)
+        self.generation == stamp(generation) && self.begun == stamp(generation)
     }
 }
 

@@ -20,7 +20,10 @@
 //!   compare-and-exchange, which succeeds only where no connection was entered since the home was
 //!   searched for the same key. That is the moment at which the connection exists.
 //! - What belongs to a live line is changed by compare-and-exchange: the head and the counters carry
-//!   the generation; the sequence numbers are compared whole.
+//!   the generation; the sequence numbers are compared whole, with what was read while the
+//!   generation was still the same.
+//! - A lookup that has found its key looks at the hops again: the line may have been given to a
+//!   connection of the same key that is not entered yet.
 //!
 //! So there are never two connections of one key; nobody acts on a half-written one, because it is
 //! reached through the hops only; and a line that was given to another connection meanwhile is
@@ -29,6 +32,13 @@
 //!
 //! A writer that stops half-way leaves at worst a line that is busy for ever, or live and not
 //! reached. [`sweep`] gives both back; the datapath steps over them.
+//!
+//! What is left to chance: numbers of 8 and 16 bits that come round while one program runs; sequence
+//! numbers that equal those of the line's next connection, and the time and the epoch, which anybody
+//! who still holds the line writes; a carry into the cold line that is on its way while the line
+//! changes hands; a packet at the very moment at which its connection expires.
+//!
+//! `tests/table` searches through the schedules of two and three threads.
 //!
 //! The order of stores and loads is that of a machine with total store order (x86-64), where only
 //! the compare-and-exchanges order a store before a later load.
@@ -48,8 +58,8 @@ pub use self::{
     line::{Cold, Flags, Head, Line, Occupancy, Tally},
     memory::Memory,
     update::{
-        Recorded, change_head, count, count_simple, epoch, half, has_cold, head, last_seen,
-        put_epoch, put_half, touch, write_cold,
+        Counted, Recorded, add_cold, change_head, count, epoch, half, has_cold, head, last_seen,
+        put_count, put_epoch, put_half, simple_count, touch,
     },
 };
 

@@ -45,15 +45,24 @@ pub fn count<const AT: usize, M: Memory + ?Sized>(
     Recorded::Contended
 }
 
-/// As [`count`], if that takes one attempt and carries nothing: mostly.
+/// A tally before and after a count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    old: u64,
+    new: u64,
+}
+
+/// What counting in the tally at `AT` changes, if it carries nothing; `None` else, and where the
+/// line belongs to another connection. Whoever has it knows that what was read of the line before
+/// was of this connection.
 #[inline(always)]
-pub fn count_simple<const AT: usize, M: Memory + ?Sized>(
+pub fn simple_count<const AT: usize, M: Memory + ?Sized>(
     memory: &M,
     line: M::Line,
     generation: u16,
     packets: u32,
     bytes: u32,
-) -> bool {
+) -> Option<Counted> {
     let old = memory.load64::<AT>(line);
     let new = old
         .wrapping_add(u64::from(packets) << Tally::PACKETS)
@@ -62,7 +71,17 @@ pub fn count_simple<const AT: usize, M: Memory + ?Sized>(
     let is_simple = (old >> Tally::GENERATION) as u8 == generation as u8
         && (new ^ old) >> Tally::GENERATION == 0
         && old as u32 <= u32::MAX - bytes;
-    is_simple && memory.exchange64::<AT>(line, old, new)
+    is_simple.then_some(Counted { old, new })
+}
+
+/// Counts, unless somebody else did meanwhile; returns whether it did.
+#[inline(always)]
+pub fn put_count<const AT: usize, M: Memory + ?Sized>(
+    memory: &M,
+    line: M::Line,
+    counted: Counted,
+) -> bool {
+    memory.exchange64::<AT>(line, counted.old, counted.new)
 }
 
 /// The tally after more was counted, and what did not fit: packets in units of 2^24, bytes in units
@@ -87,7 +106,7 @@ fn carry<const AT: usize, M: Memory + ?Sized>(
     let Some(cold) = memory.cold(found.index) else {
         return;
     };
-    if memory.load32::<{ Cold::GENERATION_AFTER }>(cold) != stamp(found.head.generation()) {
+    if memory.load32::<{ Cold::GENERATION }>(cold) != stamp(found.head.generation()) {
         return;
     }
     if AT == Line::RX {
@@ -161,16 +180,37 @@ pub fn put_epoch<M: Memory + ?Sized>(memory: &M, line: M::Line, epoch: u32) {
 #[inline(always)]
 pub fn has_cold<M: Memory + ?Sized>(memory: &M, found: &Found<M::Line>) -> bool {
     match memory.cold(found.index) {
-        Some(cold) => {
-            memory.load32::<{ Cold::GENERATION_AFTER }>(cold) == stamp(found.head.generation())
-        }
+        Some(cold) => memory.load32::<{ Cold::GENERATION }>(cold) == stamp(found.head.generation()),
         None => false,
     }
 }
 
-/// Writes the cold line of a connection that was made at `created`.
+/// Writes the cold line of a connection that did without one since it was made at `created`.
+///
+/// The line may be taken from it meanwhile. So nothing is written but over what stood there while
+/// the line was still its own; where that fails, its next packet tries again.
 #[inline(always)]
-pub fn write_cold<M: Memory + ?Sized>(
+pub fn add_cold<M: Memory + ?Sized>(memory: &M, found: &Found<M::Line>, created: u32) {
+    let Some(cold) = memory.cold(found.index) else {
+        return;
+    };
+    let stamp = stamp(found.head.generation());
+    let generation = memory.load32::<{ Cold::GENERATION }>(cold);
+    let begun = memory.load32::<{ Cold::BEGUN }>(cold);
+    let before = memory.load32::<{ Cold::CREATED }>(cold);
+    if head(memory, found.line).generation() != found.head.generation()
+        || !memory.exchange32::<{ Cold::BEGUN }>(cold, begun, stamp)
+        || !memory.exchange32::<{ Cold::CREATED }>(cold, before, created)
+    {
+        return;
+    }
+    clear_carries(memory, cold);
+    memory.exchange32::<{ Cold::GENERATION }>(cold, generation, stamp);
+}
+
+/// Writes the cold line of a connection whose line is ours.
+#[inline(always)]
+pub(super) fn write_cold<M: Memory + ?Sized>(
     memory: &M,
     found: &Found<M::Line>,
     key: &ConnectionKey,
@@ -180,7 +220,7 @@ pub fn write_cold<M: Memory + ?Sized>(
         return;
     };
     let stamp = stamp(found.head.generation());
-    memory.store32::<{ Cold::GENERATION }>(cold, stamp);
+    memory.store32::<{ Cold::BEGUN }>(cold, stamp);
     memory.store32::<{ Cold::CREATED }>(cold, created);
     if !key.local_address.is_mapped() {
         let [a, b] = key.local_address.words();
@@ -190,9 +230,14 @@ pub fn write_cold<M: Memory + ?Sized>(
         memory.store64::<{ Cold::REMOTE }>(cold, c);
         memory.store64::<{ Cold::REMOTE + 8 }>(cold, d);
     }
+    clear_carries(memory, cold);
+    memory.store32::<{ Cold::GENERATION }>(cold, stamp);
+}
+
+#[inline(always)]
+fn clear_carries<M: Memory + ?Sized>(memory: &M, cold: M::Line) {
     memory.store32::<{ Cold::RX }>(cold, 0);
     memory.store32::<{ Cold::RX + 4 }>(cold, 0);
     memory.store32::<{ Cold::TX }>(cold, 0);
     memory.store32::<{ Cold::TX + 4 }>(cold, 0);
-    memory.store32::<{ Cold::GENERATION_AFTER }>(cold, stamp);
 }
