@@ -297,8 +297,9 @@ pub fn review<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed, slot: u32) -> Rev
     };
     let context = Context::new(tables, parsed, interface, config);
     let binding = context.binding();
-    let (target, _) = context.target(binding);
+    let (target, untracked) = context.target(binding);
     let lives_on = target != Target::Drop
+        && !untracked
         && (binding != 0
             || matches!(interface.default, Policy::Pass)
             || context.is_probation_over()

@@ -254,8 +254,16 @@ impl<C, const LIVE: bool> Memory for Maps<C, LIVE> {
     }
 
     #[inline(always)]
-    fn rank(&self, index: u32, now: u32, _lifetimes: &[u32; State::SLOTS]) -> u64 {
-        demux_rank(index, now)
+    fn fitter(
+        &self,
+        best: u64,
+        home: u32,
+        hop: u32,
+        now: u32,
+        unfit: u32,
+        _lifetimes: &[u32; State::SLOTS],
+    ) -> u64 {
+        demux_fitter(best, home, hop, now, unfit)
     }
 
     #[inline(always)]
@@ -264,13 +272,17 @@ impl<C, const LIVE: bool> Memory for Maps<C, LIVE> {
     }
 }
 
-/// [`table::rank`] as a global function.
+/// [`table::fitter`] as a global function: the verifier takes its result for any number, which keeps
+/// the loop around it from branching into a tree.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn demux_rank(index: u32, now: u32) -> u64 {
+pub(crate) extern "C" fn demux_fitter(best: u64, home: u32, hop: u32, now: u32, unfit: u32) -> u64 {
     match maps::CONFIG.get(0) {
-        Some(config) => table::rank(&Maps::<_, false>::new(()), index, now, &config.lifetimes),
-        None => 0,
+        Some(config) => {
+            let tables = Maps::<_, false>::new(());
+            table::fitter(&tables, best, home, hop, now, unfit, &config.lifetimes)
+        }
+        None => best,
     }
 }
 

@@ -82,7 +82,7 @@ impl Choice {
     /// Of a rank with the distance in the byte below it.
     #[inline(always)]
     const fn of(best: u64) -> Self {
-        Self(best >> 40 << 8 | best & 0xff)
+        Self(best >> FITNESS << 8 | best & 0xff)
     }
 
     #[inline(always)]
@@ -213,53 +213,59 @@ pub fn choose<M: Memory + ?Sized>(
     lifetimes: &[u32; State::SLOTS],
 ) -> Choice {
     let pressure = memory.pressure();
-    // Rank and distance in one number, to be compared in one step.
     let mut best = 0;
     for hop in 0..WINDOW {
         if hop == NARROW && pressure != 0 && best != 0 {
             memory.set_pressure(pressure - 1);
-            return Choice::of(best);
+            break;
         }
-        if unfit >> hop & 1 != 0 {
-            continue;
-        }
-        let rank = memory.rank(home.wrapping_add(hop), now, lifetimes);
-        if rank > best >> 8 {
-            best = rank << 8 | hop as u64;
-        }
-        if rank == EMPTY {
-            if hop >= NARROW {
+        best = memory.fitter(best, home, hop, now, unfit, lifetimes);
+        if best >> FITNESS == Fitness::Empty as u64 {
+            if hop >= NARROW && pressure != 0 {
                 memory.set_pressure(0);
             }
-            return Choice::of(best);
+            break;
         }
-    }
-    if best >> 40 == Fitness::Unconfirmed as u64 {
-        memory.set_pressure(RELIEF);
+        if hop == WINDOW - 1 && best >> FITNESS == Fitness::Unconfirmed as u64 {
+            memory.set_pressure(RELIEF);
+        }
     }
     Choice::of(best)
 }
 
-/// The rank of an empty line, above that of any other.
-const EMPTY: u64 = (Fitness::Empty as u64) << 32;
+/// Where the fitness stands in what [`fitter`] returns.
+const FITNESS: u32 = 40;
 
-/// How fit the line at an index is to be taken, in one number: the fitness, and below it how long
-/// its connection was silent.
+/// The fitter of the best line so far and the one that stands `hop` lines from the home, as one
+/// number: from the highest bit down the fitness, how long the connection there was silent, and in
+/// the lowest byte the distance from the home. 0 stands for no line.
 #[inline(always)]
-pub fn rank<M: Memory + ?Sized>(
+pub fn fitter<M: Memory + ?Sized>(
     memory: &M,
-    index: u32,
+    best: u64,
+    home: u32,
+    hop: u32,
     now: u32,
+    unfit: u32,
     lifetimes: &[u32; State::SLOTS],
 ) -> u64 {
-    let Some(line) = memory.line(index) else {
-        return 0;
+    if unfit >> (hop & (WINDOW - 1)) & 1 != 0 {
+        return best;
+    }
+    let Some(line) = memory.line(home.wrapping_add(hop)) else {
+        return best;
     };
     let head = Head(memory.load64::<{ Line::HEAD }>(line));
     let (fitness, idle) = fitness(memory, line, head, now, lifetimes);
-    match fitness {
-        Fitness::None => 0,
-        fitness => (fitness as u64) << 32 | idle as u64,
+    if fitness == Fitness::None {
+        return best;
+    }
+    let this = (fitness as u64) << FITNESS | (idle as u64) << 8;
+    // Of equals the one nearer to the home.
+    if this > best | 0xff {
+        this | hop as u64
+    } else {
+        best
     }
 }
 

@@ -48,12 +48,20 @@ pub trait Memory {
         let _ = pressure;
     }
 
-    /// [`claim::rank`]; the kernel program puts it into a function of its own.
+    /// [`claim::fitter`]; the kernel program puts it into a function of its own.
     #[inline(always)]
-    fn rank(&self, index: u32, now: u32, lifetimes: &[u32; State::SLOTS]) -> u64 {
-        claim::rank(self, index, now, lifetimes)
+    fn fitter(
+        &self,
+        best: u64,
+        home: u32,
+        hop: u32,
+        now: u32,
+        unfit: u32,
+        lifetimes: &[u32; State::SLOTS],
+    ) -> u64 {
+        claim::fitter(self, best, home, hop, now, unfit, lifetimes)
     }
-    /// [`claim::choose`]; as [`Memory::rank`].
+    /// [`claim::choose`]; as [`Memory::fitter`].
     #[inline(always)]
     fn choose(&self, home: u32, now: u32, unfit: u32, lifetimes: &[u32; State::SLOTS]) -> Choice {
         claim::choose(self, home, now, unfit, lifetimes)

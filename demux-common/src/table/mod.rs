@@ -52,7 +52,7 @@ pub mod sweep;
 mod update;
 
 pub use self::{
-    claim::{Choice, Inserted, New, choose, insert, is_expired, rank, remove},
+    claim::{Choice, Inserted, New, choose, fitter, insert, is_expired, remove},
     find::{Addresses, Found, Probe, find},
     hash::{Numbers, Secret},
     line::{Cold, Flags, Head, Line, Occupancy, Tally},

@@ -184,13 +184,12 @@ fn foretell(choice: ModeChoice, native: &Native) -> (&'static str, String) {
 fn estimate(capacities: Capacities) -> u64 {
     use demux_common::{
         binding::{Binding, PortSlot},
-        connection::{Connection, ConnectionKey},
+        table::{self, Cold, Line},
     };
-    // What the kernel keeps of each row besides key and value (struct htab_elem and its bucket).
-    const ROW_OVERHEAD: u64 = 48;
-    let row = (size_of::<ConnectionKey>() + size_of::<Connection>()) as u64 + ROW_OVERHEAD;
+    let lines = u64::from(table::lines(capacities.connections));
+    let table = lines * (size_of::<Line>() + size_of::<Cold>()) as u64;
     let ports = (PortSlot::COUNT * size_of::<PortSlot>()) as u64;
     // A binding, its counters, and the profiles its ports may need.
     let binding = (size_of::<Binding>() + 4 * 64) as u64 + 32;
-    u64::from(capacities.connections) * row + ports + u64::from(capacities.bindings) * binding
+    table + ports + u64::from(capacities.bindings) * binding
 }
