@@ -41,6 +41,38 @@ pub fn local_prefixes() -> Result<BTreeSet<IpNet>> {
     Ok(prefixes)
 }
 
+/// The local addresses of interfaces, each with the index of its interface. Prefixes that were made
+/// local by hand are not among them.
+///
+/// # Errors
+///
+/// Where rtnetlink cannot be asked.
+pub fn by_interface() -> Result<Vec<(IpAddr, u32)>> {
+    let failed = |source| Error::io("read the local routing table", source);
+    let mut netlink = Netlink::route().map_err(failed)?;
+    let mut addresses = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        match routes(&mut netlink, family) {
+            Ok(routes) => addresses.extend(routes.iter().filter_map(|route| {
+                let prefix = local_prefix(route)?;
+                let is_address = prefix.prefix_len() == prefix.max_prefix_len();
+                let device = route
+                    .attributes
+                    .iter()
+                    .find_map(|attribute| match attribute {
+                        RouteAttribute::Oif(index) => Some(*index),
+                        _ => None,
+                    })?;
+                is_address.then_some((prefix.addr(), device))
+            })),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOENT)) => {
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(addresses)
+}
+
 /// Whether the namespace forwards packets that come in through `interface` to somebody else.
 ///
 /// # Errors
@@ -62,15 +94,22 @@ fn switch(family: &str, interface: &str) -> Result<bool> {
 }
 
 fn dump(netlink: &mut Netlink, family: AddressFamily) -> io::Result<Vec<IpNet>> {
+    Ok(routes(netlink, family)?
+        .iter()
+        .filter_map(local_prefix)
+        .collect())
+}
+
+fn routes(netlink: &mut Netlink, family: AddressFamily) -> io::Result<Vec<RouteMessage>> {
     let mut request = RouteMessage::default();
     request.header.address_family = family;
     request.header.table = libc::RT_TABLE_LOCAL;
     request.header.kind = RouteType::Local;
     let answer = netlink.dump(&RouteNetlinkMessage::GetRoute(request))?;
     Ok(answer
-        .iter()
+        .into_iter()
         .filter_map(|message| match message {
-            RouteNetlinkMessage::NewRoute(route) => local_prefix(route),
+            RouteNetlinkMessage::NewRoute(route) => Some(route),
             _ => None,
         })
         .collect())

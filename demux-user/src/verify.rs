@@ -2,11 +2,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use demux_common::{
-    address::Address,
+    config::Track,
     connection::{ConnectionKey, State},
     protocol::Protocol,
 };
@@ -14,6 +14,7 @@ use demux_common::{
 use crate::{
     Result,
     bindings::pattern::to_ip,
+    local_address,
     sockets::{self, States},
     tables::{Tables, now},
 };
@@ -35,7 +36,8 @@ pub struct Difference {
 /// change while both are read, so only what differs twice is told.
 ///
 /// Rows in state LISTEN are left out: the kernel has nothing to compare them with. So are
-/// connections within this host, unless its loopback interface is loaded.
+/// connections whose packets demux does not see: those within this host, unless its loopback
+/// interface is loaded, and those of an address of an interface that is not.
 ///
 /// # Errors
 ///
@@ -96,36 +98,52 @@ fn compare(tables: &Tables) -> Result<HashMap<ConnectionKey, Both>> {
         }
         Ok(())
     })?;
-    all.retain(|_, both| both.table != both.kernel);
+    // With track=bound most of the kernel's connections are to have no row.
+    let tracks_all = config.track == Track::Local;
+    all.retain(|_, both| both.table != both.kernel && (tracks_all || both.table.is_some()));
     Ok(all)
 }
 
-/// Which of the kernel's connections have packets that demux sees.
+/// Which of the kernel's connections have packets that demux sees, as far as that can be told
+/// without their packets: not those of an address that stands on an interface which is not loaded,
+/// and those within this host only where its loopback interface is loaded.
 pub(crate) struct Scope {
-    own: HashSet<Address>,
+    own: HashSet<IpAddr>,
+    elsewhere: HashSet<IpAddr>,
     has_loopback: bool,
 }
 
 /// The index of the loopback interface in every namespace (LOOPBACK_IFINDEX in the kernel).
-const LOOPBACK_IFINDEX: u32 = 1;
+const LOOPBACK: u32 = 1;
 
 impl Scope {
     /// Reads the host's own addresses and the interfaces of the instance.
     pub(crate) fn read(tables: &Tables) -> Result<Self> {
+        let loaded: HashSet<u32> = tables
+            .interfaces()?
+            .iter()
+            .map(|(_, interface)| interface.ifindex)
+            .collect();
+        let addresses = local_address::by_interface()?;
+        // Addresses of services stand on the loopback interface, and come in by any other.
+        let elsewhere = addresses
+            .iter()
+            .filter(|(_, device)| *device != LOOPBACK && !loaded.contains(device))
+            .map(|(address, _)| *address)
+            .collect();
         Ok(Self {
-            own: tables.locals()?.into_iter().collect(),
-            has_loopback: tables
-                .interfaces()?
-                .iter()
-                .any(|(_, interface)| interface.ifindex == LOOPBACK_IFINDEX),
+            own: addresses.iter().map(|(address, _)| *address).collect(),
+            elsewhere,
+            has_loopback: loaded.contains(&LOOPBACK),
         })
     }
 
-    /// Whether the packets of a connection may be seen: those within this host are seen on its
-    /// loopback interface only.
+    /// Whether the packets of a connection may be seen.
     pub(crate) fn includes(&self, key: &ConnectionKey) -> bool {
-        let is_within =
-            to_ip(&key.remote_address).is_loopback() || self.own.contains(&key.remote_address);
-        self.has_loopback || !is_within
+        let (local, remote) = (to_ip(&key.local_address), to_ip(&key.remote_address));
+        if remote.is_loopback() || self.own.contains(&remote) {
+            return self.has_loopback;
+        }
+        !self.elsewhere.contains(&local)
     }
 }
