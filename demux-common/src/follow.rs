@@ -1,7 +1,7 @@
 //! A packet of a connection that has a row: what it changes there.
 
 use crate::{
-    connection::State,
+    connection::{ConnectionKey, State},
     parse::Parsed,
     protocol::Protocol,
     rows,
@@ -223,7 +223,11 @@ fn count<T: Tables + ?Sized>(
 
 /// Notes that the kernel has a connected socket for a row.
 #[inline(always)]
-pub(crate) fn confirm<T: Tables + ?Sized>(tables: &T, found: &Found<<T as Memory>::Line>) {
+pub(crate) fn confirm<T: Tables + ?Sized>(
+    tables: &T,
+    found: &Found<<T as Memory>::Line>,
+    key: &ConnectionKey,
+) {
     let head = found.head;
     let state = match head.state() {
         State::Listen | State::SynReceived => State::Established,
@@ -231,6 +235,10 @@ pub(crate) fn confirm<T: Tables + ?Sized>(tables: &T, found: &Found<<T as Memory
     };
     let flags = Flags(head.flags().0 | Flags::CONFIRMED);
     let next = head.with_flags(flags).with_state(state);
+    let created = table::last_seen(tables, found.line);
     // Where somebody else was faster, the next packet asks again.
-    let _ = table::change_head(tables, found.line, head, next);
+    if table::change_head(tables, found.line, head, next) && !table::has_cold(tables, found) {
+        // The shortest way, which moves the time on, knows of no cold line.
+        table::write_cold(tables, found, key, created);
+    }
 }
