@@ -13,6 +13,7 @@ use table::{
     model::{Host, Model, STEADY, WRAPPED},
     oracle, random,
     random::Random,
+    shortcut,
     world::{HOST, World, dropping, passing},
 };
 
@@ -111,6 +112,17 @@ fn frames_too_short_for_a_header_are_truncated() {
             (Stage::Parse, Reason::Truncated)
         );
     }
+}
+
+#[test]
+fn the_shortest_way_of_a_packet_leads_where_the_long_one_does() {
+    let packets = random::cases(20_000);
+    let ways = shortcut::compare(&mut Random::new(), packets);
+    println!("{ways:?}");
+    assert!(
+        ways.arrived * 50 > ways.all && ways.left * 50 > ways.all,
+        "{ways:?}"
+    );
 }
 
 /// A world in which the bindings decide, and the default where there is none.

@@ -16,5 +16,6 @@ pub mod model;
 pub mod oracle;
 pub mod random;
 pub mod row;
+pub mod shortcut;
 pub mod sockets;
 pub mod world;

@@ -22,7 +22,7 @@ use demux_common::{
     parse::Parsed,
     protocol::Protocol,
     reason::{Count, Reason, Verdict},
-    table::{Memory, Numbers, Secret, homes},
+    table::{self, Line, Memory, Numbers, Probe, Recorded, Secret, homes},
     tables::{BindingTables, Kernel, KernelSocket, TableEvent, Tables},
 };
 use demux_user::bindings::{Compiled, compile};
@@ -106,6 +106,8 @@ pub struct Model {
     live: Cell<bool>,
     /// Whether packets may take the shortest way.
     has_shortcut: bool,
+    /// How many packets took it, arriving and leaving.
+    taken: Cell<[usize; 2]>,
 }
 
 struct Contents {
@@ -179,6 +181,7 @@ impl Model {
             lines: Lines::new(CONNECTIONS),
             live: Cell::new(true),
             has_shortcut: true,
+            taken: Cell::default(),
         };
         if let Some((epoch, command)) = tabulated.row {
             assert_eq!(model.enter(epoch, &command), Outcome::Done);
@@ -206,6 +209,21 @@ impl Model {
         let outcome = command::execute(self, command);
         self.contents.config.epoch = present;
         outcome
+    }
+
+    /// How many packets took the shortest way since this was last asked, arriving and leaving.
+    pub fn taken(&self) -> [usize; 2] {
+        self.taken.take()
+    }
+
+    /// Counts packets that arrived before.
+    pub fn count_before(&self, key: &ConnectionKey, packets: u32, bytes: u32) {
+        let probe = Probe::new(key, self, self.homes());
+        let found = table::find(self, &probe, key).expect("a row");
+        let recorded = table::count::<{ Line::RX }, _>(self, &found, packets, bytes);
+        assert_eq!(recorded, Recorded::Yes);
+        let recorded = table::count::<{ Line::TX }, _>(self, &found, packets, bytes);
+        assert_eq!(recorded, Recorded::Yes);
     }
 
     /// The memory of the connection table.
@@ -257,6 +275,14 @@ impl Model {
             rows: self.lines.rows(),
             table: *self.contents.table.borrow(),
         }
+    }
+
+    /// Whether this has counted what another model has.
+    pub fn counts_as(&self, other: &Self) -> bool {
+        let (one, other) = (&self.contents, &other.contents);
+        one.counters == other.counters
+            && one.binding_counts == other.binding_counts
+            && one.table == other.table
     }
 
     fn is_live(&self) -> bool {
@@ -503,7 +529,10 @@ impl Tables for Model {
     }
 
     fn leaves(&self, parsed: &Parsed, packets: u32, bytes: u32) -> bool {
-        self.has_shortcut && fast::leaves(self, parsed, packets, bytes)
+        let leaves = self.has_shortcut && fast::leaves(self, parsed, packets, bytes);
+        let [arrived, left] = self.taken.get();
+        self.taken.set([arrived, left + usize::from(leaves)]);
+        leaves
     }
 }
 
@@ -521,11 +550,14 @@ impl Kernel for Model {
     }
 
     fn arrives<P: Packet + ?Sized>(&self, packet: &P, ifindex: u32) -> Option<PackedDecision> {
-        if self.has_shortcut {
-            fast::arrives(packet, ifindex, self)
-        } else {
-            None
+        if !self.has_shortcut {
+            return None;
         }
+        let decision = fast::arrives(packet, ifindex, self);
+        let [arrived, left] = self.taken.get();
+        self.taken
+            .set([arrived + usize::from(decision.is_some()), left]);
+        decision
     }
 
     fn track(&self, parsed: &Parsed, slot: u32, decision: PackedDecision) {

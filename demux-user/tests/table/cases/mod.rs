@@ -1,5 +1,6 @@
 //! The case table: one packet in one world each, with everything that is expected of it.
 
+mod egress;
 mod ethernet;
 mod expiry;
 mod ipv4;
@@ -7,6 +8,7 @@ mod ipv6;
 mod precedence;
 mod rows;
 mod rows_and_bindings;
+mod rows_both;
 mod sockets;
 mod tcp;
 mod udp;
@@ -14,19 +16,20 @@ mod wildcards;
 mod worlds;
 
 use demux_common::{
+    connection::State,
     protocol::Protocol,
     reason::{Reason, Stage},
 };
 
 use super::{
-    check::Case,
+    check::{Case, RowAfter, Way},
     frames::Frame,
     world::{World, hostile},
 };
 
 /// Every case.
 pub fn all() -> Vec<Case> {
-    let cases: Vec<Case> = [
+    let mut cases: Vec<Case> = [
         ethernet::cases(),
         ipv4::cases(),
         ipv6::cases(),
@@ -38,15 +41,37 @@ pub fn all() -> Vec<Case> {
         sockets::cases(),
         rows::cases(),
         rows_and_bindings::cases(),
+        rows_both::cases(),
         expiry::cases(),
+        egress::cases(),
     ]
     .concat();
+    let again: Vec<Case> = cases.iter().filter_map(seeing_both).collect();
+    cases.extend(again);
     let mut names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     names.sort_unstable();
     for pair in names.windows(2) {
         assert_ne!(pair[0], pair[1], "two cases have the same name");
     }
     cases
+}
+
+/// The same case where this host's own packets are seen too, of a packet that arrives and makes a row.
+fn seeing_both(case: &Case) -> Option<Case> {
+    let mut case = case.clone();
+    let RowAfter::Made(made) = &mut case.row else {
+        return None;
+    };
+    if case.world.egress || matches!(case.way, Way::Out(_)) {
+        return None;
+    }
+    // A FIN counts once this host acknowledges it.
+    if made.said.state == State::CloseWait {
+        made.said.state = State::Established;
+    }
+    case.world.egress = true;
+    case.name = format!("both seen: {}", case.name);
+    Some(case)
 }
 
 /// A local endpoint of either family and the remote that talks to it.
