@@ -58,7 +58,13 @@ pub fn mutated(random: &mut Random, count: usize, mut visit: impl FnMut(&[u8])) 
 
 /// Every frame of the table, once.
 fn frames() -> Vec<Vec<u8>> {
-    let mut frames: Vec<Vec<u8>> = table::all().into_iter().map(|case| case.frame).collect();
+    // Test runs take no longer ones: 17 pages.
+    const LONGEST: usize = 69_000;
+    let mut frames: Vec<Vec<u8>> = table::all()
+        .into_iter()
+        .map(|case| case.frame)
+        .filter(|frame| frame.len() <= LONGEST)
+        .collect();
     frames.sort_unstable();
     frames.dedup();
     frames

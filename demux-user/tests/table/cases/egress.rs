@@ -225,7 +225,7 @@ impl Table {
             self.leaves(
                 "a frame that is cut in its headers",
                 world(),
-                self.out(SYN, &[]).cut(40),
+                self.out(SYN, &[]).cut([44, 64][self.family]),
             ),
             self.leaves(
                 "a frame that is not IP",
