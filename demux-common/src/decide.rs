@@ -318,7 +318,7 @@ pub fn confirm<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed) {
     if asks && tables.kernel_socket(key) == KernelSocket::Connected {
         let probe = Probe::new(key, tables, tables.homes());
         if let Some(found) = table::find(tables, &probe, key) {
-            follow::confirm(tables, &found, key);
+            follow::confirm(tables, &found);
         }
     }
 }

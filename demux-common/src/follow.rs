@@ -1,7 +1,7 @@
 //! A packet of a connection that has a row: what it changes there.
 
 use crate::{
-    connection::{ConnectionKey, State},
+    connection::State,
     parse::Parsed,
     protocol::Protocol,
     rows,
@@ -223,11 +223,7 @@ fn count<T: Tables + ?Sized>(
 
 /// Notes that the kernel has a connected socket for a row.
 #[inline(always)]
-pub(crate) fn confirm<T: Tables + ?Sized>(
-    tables: &T,
-    found: &Found<<T as Memory>::Line>,
-    key: &ConnectionKey,
-) {
+pub(crate) fn confirm<T: Tables + ?Sized>(tables: &T, found: &Found<<T as Memory>::Line>) {
     let head = found.head;
     let state = match head.state() {
         State::Listen | State::SynReceived => State::Established,
@@ -239,6 +235,6 @@ pub(crate) fn confirm<T: Tables + ?Sized>(
     // Where somebody else was faster, the next packet asks again.
     if table::change_head(tables, found.line, head, next) && !table::has_cold(tables, found) {
         // The shortest way, which moves the time on, knows of no cold line.
-        table::write_cold(tables, found, key, created);
+        table::add_cold(tables, found, created);
     }
 }

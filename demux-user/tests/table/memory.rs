@@ -16,26 +16,26 @@ use zerocopy::{IntoBytes as _, TryFromBytes as _};
 
 /// Eight words of a hot line: where two of four bytes stand, and where one of eight does.
 const HOT: [Width; 8] = [
-    Width::Short, // Hops and version, epoch.
     Width::Long,  // Head.
     Width::Long,  // Addresses.
     Width::Short, // Ports, last packet.
-    Width::Long,  // What arrived.
-    Width::Long,  // What left.
     Width::Long,  // What the remote has said.
     Width::Long,  // What this host has said.
+    Width::Short, // Epoch, hops and version.
+    Width::Long,  // What arrived.
+    Width::Long,  // What left.
 ];
 
 /// The same for a cold line.
 const COLD: [Width; 8] = [
-    Width::Short, // Generation, moment of creation.
+    Width::Short, // Generation, written last, and moment of creation.
     Width::Long,  // Local address.
     Width::Long,
     Width::Long, // Remote address.
     Width::Long,
     Width::Short, // What arrived and did not fit.
     Width::Short, // What left and did not fit.
-    Width::Short, // Nothing, generation.
+    Width::Short, // Nothing, and generation, written first.
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
