@@ -1,6 +1,6 @@
 //! The table beside a list of rows that does the same in the simplest way.
 
-use std::cell::Cell;
+use std::{cell::Cell, cmp::Reverse};
 
 use demux_common::{
     address::Address,
@@ -185,11 +185,12 @@ impl Oracle {
     fn choice(&self, key: u8) -> Option<usize> {
         let home = self.homes[usize::from(key)] as usize;
         let window = home..home + WINDOW as usize;
+        // Of equal ones that which is nearest to the home.
         let rank = |index: usize| match &self.lines[index] {
-            None => Some((3, 0, WINDOW as usize - (index - home))),
-            Some(row) if self.is_expired(row) => Some((2, self.now - row.seen, index)),
+            None => Some((3, 0, Reverse(index))),
+            Some(row) if self.is_expired(row) => Some((2, self.now - row.seen, Reverse(index))),
             Some(row) if row.row.is_confirmed() => None,
-            Some(row) => Some((1, self.now - row.seen, index)),
+            Some(row) => Some((1, self.now - row.seen, Reverse(index))),
         };
         window
             .filter(|&index| rank(index).is_some())

@@ -580,7 +580,8 @@ fn the_sweep_waits_for_writers() {
     );
     let names = &names;
     names.enter(&board, old, 0);
-    let scenario = Scenario::new(names, board, &[old], &spare);
+    // What is entered while the sweep waits stays.
+    let scenario = Scenario::new(names, board, &[old], &spare).exact(&[name]);
     let seen = scenario.run(vec![
         Box::new(move |memory| {
             let lines = visit(names, memory, NOW, [2, 5].into_iter());
