@@ -202,8 +202,8 @@ const RELIEF: u32 = 63;
 ///
 /// A flood fills the table with unconfirmed connections, and then every search for an empty line or
 /// for the oldest connection would go through the whole window, sixteen lines of memory for a packet
-/// that is worth nothing. So once such a search was in vain, the next few connections ([`RELIEF`])
-/// take the home itself ([`NARROW`]) if an unconfirmed one stands there: one line of memory.
+/// that is worth nothing. So once such a search was in vain, the next few connections (`RELIEF`)
+/// take the home itself (`NARROW`) if an unconfirmed one stands there: one line of memory.
 #[inline(always)]
 pub fn choose<M: Memory + ?Sized>(
     memory: &M,

@@ -175,14 +175,14 @@ impl Lines {
 
     fn short(&self, line: Handle, at: usize) -> &AtomicU32 {
         match self.word(line, at) {
-            Word::Short(pair) if at % 4 == 0 => &pair[at % 8 / 4],
+            Word::Short(pair) if at.is_multiple_of(4) => &pair[at % 8 / 4],
             _ => panic!("no four bytes at {at} of {line:?}"),
         }
     }
 
     fn long(&self, line: Handle, at: usize) -> &AtomicU64 {
         match self.word(line, at) {
-            Word::Long(word) if at % 8 == 0 => word,
+            Word::Long(word) if at.is_multiple_of(8) => word,
             _ => panic!("no eight bytes at {at} of {line:?}"),
         }
     }
