@@ -103,9 +103,35 @@ fn the_next_demo_replaces_what_a_killed_one_left_behind() {
     assert_eq!(namespaces(), Vec::<PathBuf>::new());
 }
 
+/// The scene in a smaller size, yet with more SYNs than the table has rows.
+#[test]
+fn the_flood_leaves_real_connections_alone() {
+    let Some(_turn) = turn() else { return };
+    let size = ["--connections", "500", "--syns", "300000"];
+    let output = demo(&[&["flood"], &size[..]].concat())
+        .output()
+        .expect("the demo");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    let told = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for claim in [
+        "all 500 are confirmed",
+        "rows had to make room",
+        "each of the 500 is answered",
+    ] {
+        assert!(told.contains(claim), "{claim} is missing: {stdout}");
+    }
+    assert_eq!(namespaces(), Vec::<PathBuf>::new());
+}
+
 #[test]
 fn an_unknown_scene_is_told_the_known_ones() {
     let output = demo(&["finale"]).output().expect("the demo");
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("connections"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("connections") && stderr.contains("flood"),
+        "{stderr}"
+    );
 }

@@ -9,18 +9,26 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::network;
 
 /// How long an answer may take that is expected.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// The line after which a server ends the conversation.
+pub(super) const BYE: &str = "bye";
 /// How long nothing must come to be called silence.
 pub(super) const SILENCE: Duration = Duration::from_millis(300);
 
 /// Runs `work` on a thread in `namespace`. A socket stays where it was made.
-fn enter<T: Send>(namespace: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+///
+/// # Errors
+/// When there is no such namespace, and what `work` returns.
+pub(super) fn enter<T: Send>(
+    namespace: &str,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
     let path = network::path(namespace);
     let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
     let worker = || {
@@ -64,8 +72,12 @@ impl Drop for Server {
 
 fn serve(name: &str, mut stream: &TcpStream, peer: SocketAddr) -> io::Result<()> {
     for line in BufReader::new(stream).lines() {
+        let line = line?;
         // At once: pieces would be packets.
-        stream.write_all(format!("{}, {peer}, this is {name}\n", line?).as_bytes())?;
+        stream.write_all(format!("{line}, {peer}, this is {name}\n").as_bytes())?;
+        if line == BYE {
+            break;
+        }
     }
     Ok(())
 }
@@ -107,6 +119,16 @@ impl Client {
         sent.with_context(|| format!("{} cannot send", self.name))
     }
 
+    /// Waits for the server to end the conversation, and ends it too.
+    pub(super) fn leave_after_server(mut self) -> Result<()> {
+        self.reader.get_mut().set_read_timeout(Some(PATIENCE))?;
+        let mut rest = String::new();
+        let length = self.reader.read_line(&mut rest);
+        let length = length.with_context(|| format!("the server keeps {}", self.name))?;
+        ensure!(length == 0, "the server says more to {}: {rest}", self.name);
+        Ok(())
+    }
+
     /// Waits for an answer; there is none if it does not come in time.
     pub(super) fn answer(&mut self, within: Duration) -> Result<Option<String>> {
         self.reader.get_mut().set_read_timeout(Some(within))?;
@@ -131,10 +153,10 @@ pub(super) enum Knock {
     Silence,
 }
 
-/// Tries to connect from `namespace` to `port` of the server.
-pub(super) fn knock(namespace: &str, port: u16) -> Result<Knock> {
+/// Tries to connect from `namespace` to `port` of the server, which may take so long to answer.
+pub(super) fn knock(namespace: &str, port: u16, within: Duration) -> Result<Knock> {
     enter(namespace, || {
-        match TcpStream::connect_timeout(&network::server(port), SILENCE) {
+        match TcpStream::connect_timeout(&network::server(port), within) {
             Ok(_) => Ok(Knock::Accepted),
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(Knock::Refused),
             Err(error) if is_timeout(&error) => Ok(Knock::Silence),

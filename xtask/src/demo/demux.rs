@@ -5,10 +5,10 @@ use std::{
     ffi::OsStr,
     os::{fd::AsFd as _, unix::process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Output, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::network::SERVER;
@@ -16,6 +16,9 @@ use crate::{process, workspace};
 
 /// What `demux` exits with when there is nothing loaded.
 const NOT_LOADED: i32 = 3;
+
+/// What `demux` exits with when a check found something.
+const FOUND: i32 = 7;
 
 /// A finished `demux`, used in the namespace of the server.
 pub(super) struct Demux {
@@ -53,7 +56,13 @@ impl Demux {
 
     /// Runs it with `--json` and returns the items of the document.
     pub(super) fn items(&self, args: &[&str]) -> Result<Vec<Value>> {
-        let text = process::output(self.command(args).arg("--json"))?;
+        let mut command = self.command(args);
+        let output = command.arg("--json").stdin(Stdio::null()).output();
+        let output = output.with_context(|| self.cannot_start())?;
+        if !output.status.success() && output.status.code() != Some(FOUND) {
+            return Err(failed(args, &output));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
         let mut document: Value = serde_json::from_str(&text)
             .with_context(|| format!("{} --json printed no JSON: {text}", Self::line(args)))?;
         match document["items"].take() {
@@ -71,12 +80,7 @@ impl Demux {
         if output.status.success() || output.status.code() == Some(NOT_LOADED) {
             return Ok(());
         }
-        bail!(
-            "{} failed ({}): {}",
-            Self::line(&["unload", "--all"]),
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        Err(failed(&["unload", "--all"], &output))
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -96,6 +100,15 @@ pub(super) fn as_root(command: &str) -> String {
         Some(_) => format!("sudo {command}"),
         None => command.to_owned(),
     }
+}
+
+fn failed(args: &[&str], output: &Output) -> anyhow::Error {
+    anyhow!(
+        "{} failed ({}): {}",
+        Demux::line(args),
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    )
 }
 
 fn line(program: &str, args: &[&str]) -> String {

@@ -7,6 +7,7 @@
 mod actors;
 mod connections;
 mod demux;
+mod flood;
 mod interrupt;
 mod kept;
 mod narration;
@@ -39,9 +40,18 @@ pub(crate) struct Args {
     /// The first line has been printed already, by the process that asked for root
     #[arg(long, hide = true)]
     announced: bool,
+    /// How many real connections the scene flood has
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(2..=18_000))]
+    connections: u16,
+    /// How many spoofed SYNs have to pass in the scene flood
+    #[arg(long, value_name = "N", default_value_t = 2_000_000)]
+    syns: u64,
     /// Be the servers and clients that `--keep` leaves behind
     #[arg(long, hide = true)]
     kept_actors: bool,
+    /// Be the server of the scene flood
+    #[arg(long, hide = true)]
+    flood_server: bool,
 }
 
 /// The scenes there are.
@@ -50,12 +60,15 @@ enum Scene {
     /// Three clients, one port: a row for each connection, and what happens to everything else
     #[default]
     Connections,
+    /// Thousands of connections live on while millions of spoofed SYNs pass
+    Flood,
 }
 
 impl Scene {
-    fn play(self, stage: &mut Stage<'_>) -> Result<()> {
+    fn play(self, stage: &mut Stage<'_>, size: flood::Size) -> Result<()> {
         match self {
             Self::Connections => connections::play(stage),
+            Self::Flood => flood::play(stage, size),
         }
     }
 
@@ -68,6 +81,9 @@ impl Scene {
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.kept_actors {
         return kept::play();
+    }
+    if args.flood_server {
+        return flood::serve();
     }
     let narrator = Narrator::new();
     if !args.announced {
@@ -92,6 +108,8 @@ fn become_root(args: &Args, demux: &Path) -> Result<()> {
     let xtask = env::current_exe().context("cannot find the xtask binary")?;
     let mut words: Vec<OsString> = vec!["demo".into(), args.scene.name().into()];
     words.extend(["--announced".into(), "--demux".into(), demux.into()]);
+    words.extend(["--connections".into(), args.connections.to_string().into()]);
+    words.extend(["--syns".into(), args.syns.to_string().into()]);
     words.extend(args.keep.then(|| "--keep".into()));
     elevate::exec(&xtask, words)
 }
@@ -100,13 +118,20 @@ fn play(args: &Args, demux: &Demux, narrator: Narrator) -> Result<()> {
     interrupt::watch()?;
     let network = Network::create(demux)?;
     let mut stage = Stage::new(demux, narrator, args.keep);
-    let played = args.scene.play(&mut stage);
+    let size = flood::Size {
+        connections: args.connections,
+        syns: args.syns,
+    };
+    let played = args.scene.play(&mut stage, size);
     if args.keep && played.is_ok() {
         return kept::leave(network, demux, narrator);
     }
     let removed = network.remove();
     if played.is_ok() && removed.is_ok() {
         stage.end();
+        if matches!(args.scene, Scene::Connections) {
+            narrator.say("Another scene: cargo xtask demo flood");
+        }
     } else if removed.is_ok() {
         narrator.say("");
         narrator.say("The namespaces are removed, and demux with them.");

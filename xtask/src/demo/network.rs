@@ -1,6 +1,7 @@
 //! The network of the demo: three namespaces, and a veth pair from each client to the server.
 
 use std::{
+    fs,
     io::{Error, ErrorKind, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::{
@@ -16,7 +17,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::demux::{Demux, as_root};
+use super::{
+    actors::enter,
+    demux::{Demux, as_root},
+};
 use crate::{process, setup};
 
 /// The namespace of the server.
@@ -169,6 +173,89 @@ pub(super) fn ip() -> Result<PathBuf> {
         Some(ip) => Ok(ip),
         None => Ok(setup::tools()?.path.join("ip")),
     }
+}
+
+/// Sends what the server has for addresses that nobody has by bob's cable.
+///
+/// # Errors
+/// When `ip` fails.
+pub(super) fn route_everything_else_to_bob() -> Result<()> {
+    let mut command = Command::new(ip()?);
+    command.args(["-n", SERVER, "route", "add", "default"]);
+    command.args(["via", "10.0.0.3", "dev", "bob0"]);
+    process::output(&mut command).map(drop)
+}
+
+/// Lets the server send an answer to a SYN once more only: it forgets after 3 seconds, and not after
+/// a minute, what nobody answers.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn give_up_handshakes_early() -> Result<()> {
+    enter(SERVER, || {
+        let path = "/proc/sys/net/ipv4/tcp_synack_retries";
+        fs::write(path, "1").with_context(|| format!("cannot write {path}"))
+    })
+}
+
+/// What `ss` would say of the state of a connection of the server: the kernel's own word, and not
+/// that of demux. `None` where the kernel has no such connection.
+///
+/// # Errors
+/// When the kernel's list cannot be read.
+pub(super) fn kernel_state(port: u16, remote: SocketAddr) -> Result<Option<&'static str>> {
+    let wanted = [in_proc(server(port)), in_proc(remote)];
+    let sockets = kernel_sockets()?;
+    let mut states = sockets.lines().skip(1).filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().take(4).collect();
+        let [_, local, remote, state] = words[..] else {
+            return None;
+        };
+        (wanted == [local, remote]).then(|| STATES.get(usize::from_str_radix(state, 16).ok()?))?
+    });
+    Ok(states.next().copied())
+}
+
+/// How many handshakes of clients the server's kernel has begun and not finished.
+///
+/// # Errors
+/// When the kernel's list cannot be read.
+pub(super) fn half_open() -> Result<usize> {
+    let sockets = kernel_sockets()?;
+    let is_half_open = |line: &&str| line.split_whitespace().nth(3) == Some("03");
+    Ok(sockets.lines().filter(is_half_open).count())
+}
+
+/// The kernel's states by their numbers (include/net/tcp_states.h).
+const STATES: [&str; 12] = [
+    "",
+    "ESTABLISHED",
+    "SYN-SENT",
+    "SYN-RECEIVED",
+    "FIN-WAIT-1",
+    "FIN-WAIT-2",
+    "TIME-WAIT",
+    "CLOSED",
+    "CLOSE-WAIT",
+    "LAST-ACK",
+    "LISTEN",
+    "CLOSING",
+];
+
+fn kernel_sockets() -> Result<String> {
+    enter(SERVER, || {
+        let path = "/proc/thread-self/net/tcp";
+        fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
+    })
+}
+
+/// An IPv4 endpoint as the kernel writes it there.
+fn in_proc(endpoint: SocketAddr) -> String {
+    let address = match endpoint.ip() {
+        IpAddr::V4(address) => u32::from_ne_bytes(address.octets()),
+        IpAddr::V6(_) => 0,
+    };
+    format!("{address:08X}:{:04X}", endpoint.port())
 }
 
 /// How to remove a kept demo, without xtask.

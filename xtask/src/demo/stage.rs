@@ -24,7 +24,7 @@ pub(super) struct Stage<'a> {
     narrator: Narrator,
     started: Instant,
     step: usize,
-    title: &'static str,
+    title: String,
     claims: usize,
     is_kept: bool,
 }
@@ -36,7 +36,7 @@ impl<'a> Stage<'a> {
             narrator,
             started: Instant::now(),
             step: 0,
-            title: "",
+            title: String::new(),
             claims: 0,
             is_kept,
         }
@@ -46,9 +46,9 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     /// When the demo was interrupted.
-    pub(super) fn step(&mut self, title: &'static str, text: &str) -> Result<()> {
+    pub(super) fn step(&mut self, title: &str, text: &str) -> Result<()> {
         self.step += 1;
-        self.title = title;
+        title.clone_into(&mut self.title);
         self.narrator.title(self.step, title);
         self.narrator.say(text);
         interrupt::check()
@@ -64,6 +64,11 @@ impl<'a> Stage<'a> {
     pub(super) fn show(&self, picture: &str) {
         self.narrator.show("");
         self.narrator.show(picture);
+    }
+
+    /// A line of a table.
+    pub(super) fn tell(&self, line: &str) {
+        self.narrator.show(line);
     }
 
     /// Whether somebody wants to look around afterwards.

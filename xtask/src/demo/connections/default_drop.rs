@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::demo::{
-    actors::{Client, Knock, PATIENCE, knock},
+    actors::{Client, Knock, PATIENCE, SILENCE, knock},
     network::BOB,
     stage::Stage,
 };
@@ -23,7 +23,7 @@ pub(super) fn before(stage: &mut Stage<'_>, ssh: &mut Client) -> Result<()> {
          tells him so.",
     )?;
     stage.ask(ssh, "hello")?;
-    let answer = knock(BOB, CLOSED)?;
+    let answer = knock(BOB, CLOSED, PATIENCE)?;
     stage.act("bob", &format!("knocks at port {CLOSED}: {answer:?}"));
     stage.claim(
         "the kernel refuses what no socket wants, and so tells everybody that the host is there",
@@ -54,7 +54,24 @@ pub(super) fn load(stage: &mut Stage<'_>, ssh: &mut Client) -> Result<Client> {
         &["status"],
         |items| all_drop(items, true),
     )?;
-    stage.say("The session that was open before goes on, and a new one can be opened:");
+    stage.say(
+        "The session that was open before is in the table already: load has asked the kernel.",
+    );
+    stage.demux(&["connections"])?;
+    let remote = ssh.address.to_string();
+    stage.expect(
+        "it has a row, established and confirmed, before demux has seen a packet of it",
+        &["connections"],
+        |items| {
+            items.len() == 1
+                && items[0]["local"] == "10.0.0.1:22"
+                && items[0]["remote"] == *remote
+                && items[0]["state"] == "ESTABLISHED"
+                && items[0]["confirmed"] == true
+                && items[0]["seen"] == "nowhere"
+        },
+    )?;
+    stage.say("It goes on, and a new one can be opened:");
     stage.ask(ssh, "still there?")?;
     let mut another = Client::connect("bob (ssh)", BOB, 22)?;
     stage.ask(&mut another, "may I come in?")?;
@@ -75,7 +92,7 @@ pub(super) fn closed_port(stage: &mut Stage<'_>) -> Result<()> {
          and the kernel's stack never sees it.",
     )?;
     let before = dropped(&stage.items(&["counters"])?, "bob0", "no-socket");
-    let answer = knock(BOB, CLOSED)?;
+    let answer = knock(BOB, CLOSED, SILENCE)?;
     stage.act("bob", &format!("knocks at port {CLOSED}: {answer:?}"));
     stage.claim(
         "nothing comes back",
@@ -113,10 +130,10 @@ pub(super) fn unload(stage: &mut Stage<'_>, clients: &mut [Client]) -> Result<()
         stage.ask(client, "good-bye")?;
     }
     let deadline = Instant::now() + PATIENCE;
-    let mut answer = knock(BOB, CLOSED)?;
+    let mut answer = knock(BOB, CLOSED, SILENCE)?;
     // The kernel takes programs off in the background, once the last reference to them is gone.
     while answer == Knock::Silence && Instant::now() < deadline {
-        answer = knock(BOB, CLOSED)?;
+        answer = knock(BOB, CLOSED, SILENCE)?;
     }
     stage.act("bob", &format!("knocks at port {CLOSED}: {answer:?}"));
     stage.claim(

@@ -80,9 +80,19 @@ pub(super) fn inside(stage: &mut Stage<'_>, clients: &[Client; 3]) -> Result<()>
         &["dump", "CONNECTIONS"],
         |items| {
             addresses.iter().all(|remote| {
-                let is_it = |row: &Value| row["local"] == "10.0.0.1:80" && row["remote"] == *remote;
+                let is_it = |row: &Value| {
+                    row["local_address"] == "10.0.0.1"
+                        && row["local_port"] == 80
+                        && remote_of(row) == *remote
+                };
                 items.iter().any(is_it)
             })
         },
     )
+}
+
+/// The other side of a row, as its socket would write it.
+fn remote_of(row: &Value) -> String {
+    let address = row["remote_address"].as_str().unwrap_or_default();
+    format!("{address}:{}", row["remote_port"])
 }

@@ -1,6 +1,7 @@
 //! The scene `connections`: three clients, one port, and what happens to everything else.
 
 mod default_drop;
+mod ends;
 mod look;
 mod one_port;
 
@@ -19,6 +20,7 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
     let _another = default_drop::load(stage, &mut ssh)?;
     one_port::bind(stage)?;
     let mut clients = one_port::three_clients(stage)?;
+    ends::two(stage)?;
     default_drop::closed_port(stage)?;
     look::explain(stage, &clients[0])?;
     one_port::steer(stage, &mut clients[0], &mut ssh)?;

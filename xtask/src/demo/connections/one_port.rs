@@ -54,6 +54,20 @@ pub(super) fn three_clients(stage: &mut Stage<'_>) -> Result<[Client; 3]> {
         },
     )?;
     stage.expect(
+        "both directions are counted: what arrives, and what leaves",
+        &["connections", "lport", "80"],
+        |items| {
+            items.len() == addresses.len()
+                && items.iter().all(|row| {
+                    let is_counted = |name: &str| row[name].as_u64() > Some(0);
+                    row["seen"] == "both"
+                        && ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes"]
+                            .into_iter()
+                            .all(is_counted)
+                })
+        },
+    )?;
+    stage.expect(
         "two of them differ in nothing but the source port",
         &["connections", "lport", "80", "remote", "10.0.0.2"],
         |items| items.len() == 2 && items[0]["remote_port"] != items[1]["remote_port"],
