@@ -405,7 +405,9 @@ fn nothing_is_counted_on_the_next_connection_of_a_line() {
         let mut names = Names::new(2);
         let spare = names.spares();
         let board = names.filled_but(&[4]);
-        let (old, new) = (names.at(0, kind), names.at(1, over));
+        // The numbers of the old one come after those of the new one, and would count there.
+        let new = names.at(1, over);
+        let old = names.at(0, kind);
         let names = &names;
         names.enter(&board, old, 0);
         let again = move |memory: &Recorder| {
