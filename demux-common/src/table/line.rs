@@ -225,11 +225,11 @@ pub struct Cold {
     pub begun: u32,
 }
 
-const _: () = assert!(size_of::<Cold>() == 64);
+const _: () = assert!(size_of::<Cold>() == 64 && offset_of!(Cold, created) == 4);
 
 impl Cold {
+    /// With [`Cold::created`] one word.
     pub(crate) const GENERATION: usize = offset_of!(Self, generation);
-    pub(crate) const CREATED: usize = offset_of!(Self, created);
     pub(crate) const LOCAL: usize = offset_of!(Self, local_address);
     pub(crate) const REMOTE: usize = offset_of!(Self, remote_address);
     pub(crate) const RX: usize = offset_of!(Self, rx_packets);

@@ -106,7 +106,7 @@ fn carry<const AT: usize, M: Memory + ?Sized>(
     let Some(cold) = memory.cold(found.index) else {
         return;
     };
-    if memory.load32::<{ Cold::GENERATION }>(cold) != stamp(found.head.generation()) {
+    if memory.load64::<{ Cold::GENERATION }>(cold) as u32 != stamp(found.head.generation()) {
         return;
     }
     if AT == Line::RX {
@@ -180,7 +180,9 @@ pub fn put_epoch<M: Memory + ?Sized>(memory: &M, line: M::Line, epoch: u32) {
 #[inline(always)]
 pub fn has_cold<M: Memory + ?Sized>(memory: &M, found: &Found<M::Line>) -> bool {
     match memory.cold(found.index) {
-        Some(cold) => memory.load32::<{ Cold::GENERATION }>(cold) == stamp(found.head.generation()),
+        Some(cold) => {
+            memory.load64::<{ Cold::GENERATION }>(cold) as u32 == stamp(found.head.generation())
+        }
         None => false,
     }
 }
@@ -195,17 +197,16 @@ pub fn add_cold<M: Memory + ?Sized>(memory: &M, found: &Found<M::Line>, created:
         return;
     };
     let stamp = stamp(found.head.generation());
-    let generation = memory.load32::<{ Cold::GENERATION }>(cold);
+    let old = memory.load64::<{ Cold::GENERATION }>(cold);
     let begun = memory.load32::<{ Cold::BEGUN }>(cold);
-    let before = memory.load32::<{ Cold::CREATED }>(cold);
-    if head(memory, found.line).generation() != found.head.generation()
+    if old as u32 == stamp
+        || head(memory, found.line).generation() != found.head.generation()
         || !memory.exchange32::<{ Cold::BEGUN }>(cold, begun, stamp)
-        || !memory.exchange32::<{ Cold::CREATED }>(cold, before, created)
     {
         return;
     }
     clear_carries(memory, cold);
-    memory.exchange32::<{ Cold::GENERATION }>(cold, generation, stamp);
+    memory.exchange64::<{ Cold::GENERATION }>(cold, old, finished(stamp, created));
 }
 
 /// Writes the cold line of a connection whose line is ours.
@@ -221,7 +222,6 @@ pub(super) fn write_cold<M: Memory + ?Sized>(
     };
     let stamp = stamp(found.head.generation());
     memory.store32::<{ Cold::BEGUN }>(cold, stamp);
-    memory.store32::<{ Cold::CREATED }>(cold, created);
     if !key.local_address.is_mapped() {
         let [a, b] = key.local_address.words();
         let [c, d] = key.remote_address.words();
@@ -231,7 +231,13 @@ pub(super) fn write_cold<M: Memory + ?Sized>(
         memory.store64::<{ Cold::REMOTE + 8 }>(cold, d);
     }
     clear_carries(memory, cold);
-    memory.store32::<{ Cold::GENERATION }>(cold, stamp);
+    memory.store64::<{ Cold::GENERATION }>(cold, finished(stamp, created));
+}
+
+/// [`Cold::generation`] and [`Cold::created`], one word.
+#[inline(always)]
+const fn finished(stamp: u32, created: u32) -> u64 {
+    stamp as u64 | (created as u64) << 32
 }
 
 #[inline(always)]
