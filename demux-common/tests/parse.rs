@@ -3,8 +3,11 @@
 use demux_common::{
     address::{Address, Family},
     parse::{Parsed, parse},
+    plain::{self, Segment},
     protocol::Protocol,
     reason::Reason,
+    tcp::{Flags, Kind, Seen},
+    wire::ethernet::Station,
 };
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
 use proptest::{collection::vec, prelude::*};
@@ -75,6 +78,130 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn what_the_short_cut_takes_the_parser_reads_alike(
+        from: [u8; 16],
+        to: [u8; 16],
+        is_v6: bool,
+        acknowledgement: u32,
+        transport in transports(),
+        control in prop_oneof![3 => Just(0x10_u8), 1 => any::<u8>()],
+        padding in prop_oneof![3 => Just(0), 1 => 0_usize..30],
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+    ) {
+        let ip = if is_v6 {
+            ethernet().ipv6(from, to, 64)
+        } else {
+            let four = |address: [u8; 16]| [address[0], address[1], address[2], address[3]];
+            ethernet().ipv4(four(from), four(to), 64)
+        };
+        let mut frame = transport.frame(ip);
+        let header = 14 + 4 * transport.tags.len() + if is_v6 { 40 } else { 20 };
+        if transport.is_tcp {
+            frame[header + 8..][..4].copy_from_slice(&acknowledgement.to_be_bytes());
+            frame[header + 13] = control;
+        }
+        let is_plain = transport.is_tcp
+            && transport.tags.is_empty()
+            && control & 0x17 == 0x10
+            // Shorter frames are none of the short cut's.
+            && frame.len() >= 54
+            && damage.is_empty();
+        frame.resize(frame.len() + padding, 0xaa);
+        for (place, byte) in &damage {
+            // Most of what matters stands at the start.
+            let place = place.index(frame.len().min(80));
+            frame[place] = *byte;
+        }
+        let taken = check_short_cut(&frame)?;
+        prop_assert_eq!(taken, taken || is_plain);
+    }
+
+    #[test]
+    fn what_the_short_cut_takes_of_any_bytes_the_parser_reads_alike(
+        ether_type in prop::sample::select(vec![0x0800_u16, 0x86dd]),
+        start in prop::sample::select(vec![[0x45_u8, 0], [0x60, 0], [0x6f, 0xff]]),
+        length in 0_u16..200,
+        protocol in prop::sample::select(vec![6_u8, 17]),
+        bytes in vec(any::<u8>(), 60..200),
+    ) {
+        let mut frame = [&[2; 12][..], &ether_type.to_be_bytes(), &start, &bytes].concat();
+        let [length_at, protocol_at] = if ether_type == 0x0800 { [16, 23] } else { [18, 20] };
+        frame[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
+        frame[protocol_at] = protocol;
+        if ether_type == 0x0800 {
+            frame[20..22].fill(0);
+        }
+        check_short_cut(&frame)?;
+    }
+}
+
+/// Whether the short cut takes a frame; if so, the parser must have read the same in it.
+fn check_short_cut(frame: &[u8]) -> Result<bool, TestCaseError> {
+    let Some((station, ether_type)) = plain::ethernet(frame) else {
+        return Ok(false);
+    };
+    // The addresses as they lie in memory, the remote's first, and the segment.
+    let taken: Option<(Vec<u8>, Segment)> = if ether_type == 0x0800_u16.to_be() {
+        plain::ipv4(frame).map(|(addresses, segment)| (addresses.to_ne_bytes().to_vec(), segment))
+    } else if ether_type == 0x86dd_u16.to_be() {
+        plain::ipv6(frame).map(|(addresses, segment)| {
+            let words = [addresses.remote, addresses.local].concat();
+            let bytes = words.into_iter().flat_map(u64::to_ne_bytes).collect();
+            (bytes, segment)
+        })
+    } else {
+        None
+    };
+    let Some((addresses, segment)) = taken else {
+        return Ok(false);
+    };
+    let mut parsed = Parsed::EMPTY;
+    match demux_common::parse::parse_into(frame, &mut parsed) {
+        Ok(()) => {}
+        // No such addresses are in the connection table.
+        Err(Reason::Multicast | Reason::Broadcast) => {}
+        Err(Reason::BadIpv6Header)
+            if parsed.key.local_address.is_mapped() || parsed.key.remote_address.is_mapped() =>
+        {
+            return Ok(true);
+        }
+        Err(reason) => {
+            return Err(TestCaseError::fail(format!("refused: {}", reason.name())));
+        }
+    }
+    let key = &parsed.key;
+    prop_assert_eq!(key.protocol, Protocol::Tcp);
+    let expected = match parsed.family {
+        Family::Ipv4 => [key.remote_address.v4(), key.local_address.v4()].concat(),
+        Family::Ipv6 => [key.remote_address.bytes, key.local_address.bytes].concat(),
+    };
+    prop_assert_eq!(addresses, expected);
+    prop_assert_eq!(station, parsed.station);
+    prop_assert_eq!(
+        station,
+        Station::new([frame[0], frame[1], frame[2], frame[3], frame[4], frame[5]])
+    );
+    prop_assert_eq!(parsed.segment.flags.kind(), Some(Kind::Ack));
+    prop_assert!(parsed.segment.flags.has(Flags::ACK));
+    let expected = Segment {
+        ports: u32::from(key.local_port) | u32::from(key.remote_port) << 16,
+        seen: Seen {
+            kind: Kind::Ack,
+            sequence: parsed.segment.sequence,
+            acknowledgement: parsed.segment.acknowledgement,
+            has_ack: true,
+            length: parsed.segment.length,
+        },
+        bytes: parsed.frame_len,
+    };
+    prop_assert_eq!(segment, expected);
+    Ok(true)
+}
+
 #[derive(Clone, Debug)]
 struct Transport {
     is_tcp: bool,
@@ -135,6 +262,8 @@ impl Transport {
         prop_assert_eq!(parsed.key.remote_port, self.source);
         prop_assert_eq!(parsed.key.local_port, self.destination);
         prop_assert_eq!(parsed.frame_len as usize, frame.len());
+        // Every frame that is cut from this one has all of its headers.
+        prop_assert_eq!(parsed.headers_len as usize, frame.len() - self.data.len());
         if self.is_tcp {
             prop_assert_eq!(parsed.segment.sequence, self.sequence);
             prop_assert_eq!(parsed.segment.length as usize, self.data.len() + 1);
