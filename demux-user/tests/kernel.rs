@@ -5,6 +5,8 @@
 mod common;
 mod table;
 
+#[path = "kernel/connections.rs"]
+mod connections;
 #[path = "kernel/egress.rs"]
 mod egress;
 #[path = "kernel/live.rs"]

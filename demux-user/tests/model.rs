@@ -2,6 +2,9 @@
 
 mod table;
 
+#[path = "model/connections.rs"]
+mod connections;
+
 use demux_common::{
     decide::Decision,
     reason::{Reason, Stage, Verdict},

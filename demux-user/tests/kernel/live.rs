@@ -36,7 +36,7 @@ use crate::{
     sockets::Sockets,
     table::{
         check::{Leaving, Snapshot, Subject},
-        world::{Bound, Entry, HOST, World},
+        world::{Bound, EPOCH, Entry, HOST, Row, World},
     },
 };
 
@@ -236,6 +236,18 @@ impl<'a> Live<'a> {
         );
     }
 
+    /// Enters a row while the settings are a world's and of this epoch.
+    pub(crate) fn enter(&self, world: &World, epoch: u32, row: &Row) {
+        let mut config = world
+            .tabulated(self.ifindex, clock::now(), self.clock)
+            .config;
+        config.epoch = epoch;
+        self.tables.set_config(&config).unwrap();
+        self.execute(&[row.command(&self.clock)]);
+        config.epoch = EPOCH;
+        self.tables.set_config(&config).unwrap();
+    }
+
     /// All maps, byte for byte.
     fn dump(&self) -> BTreeMap<&'static str, Vec<u8>> {
         map::ALL
@@ -365,8 +377,14 @@ impl Subject for Live<'_> {
     }
 
     fn takes(&self, frame: &[u8]) -> bool {
-        // Until Linux 6.18, test runs of programs for socket buffers take what fits into a page.
-        frame.len() <= LONGEST_LEAVING
+        // Test runs of programs for socket buffers take what fits into a page, and of IP no less than
+        // its header.
+        let least = match frame.get(12..14) {
+            Some([0x08, 0x00]) => 34,
+            Some([0x86, 0xdd]) => 54,
+            _ => 15,
+        };
+        (least..=LONGEST_LEAVING).contains(&frame.len())
     }
 
     fn leave(&self, frame: &[u8], leaving: &Leaving) {

@@ -16,6 +16,7 @@ pub mod model;
 pub mod oracle;
 pub mod random;
 pub mod row;
+pub mod scene;
 pub mod shortcut;
 pub mod sockets;
 pub mod world;
