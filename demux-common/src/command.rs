@@ -7,7 +7,7 @@
 use crate::{
     connection::{ConnectionKey, State},
     table::{self, Flags, Found, Head, Inserted, New, Occupancy, Probe, sweep},
-    tables::Tables,
+    tables::{TableEvent, Tables},
     tcp::Half,
 };
 
@@ -201,7 +201,9 @@ pub fn execute<T: Tables + ?Sized>(tables: &T, command: &Command) -> Outcome {
             match table::insert(tables, &probe, &command.key, &new, &config.lifetimes) {
                 Inserted::Present(_) => Outcome::Present,
                 Inserted::Full => Outcome::Full,
-                Inserted::Entered(_) | Inserted::OverExpired(_) | Inserted::OverUnconfirmed(_) => {
+                Inserted::Entered(_) | Inserted::OverExpired(_) => Outcome::Done,
+                Inserted::OverUnconfirmed(_) => {
+                    tables.count_event(TableEvent::OverUnconfirmed);
                     Outcome::Done
                 }
             }

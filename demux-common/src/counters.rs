@@ -86,7 +86,7 @@ pub struct TableCounters {
     pub entered: u64,
     /// Those of them in the line of a row that had expired.
     pub over_expired: u64,
-    /// Those of them in the line of a row that this host had not consented to.
+    /// Rows that this host had not consented to, and that had to go for another one.
     pub over_unconfirmed: u64,
     /// Packets that would have made a row, had there been room.
     pub untracked: u64,

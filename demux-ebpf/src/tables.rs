@@ -254,6 +254,11 @@ impl<C, const LIVE: bool> Memory for Maps<C, LIVE> {
     }
 
     #[inline(always)]
+    fn displaced_in_vain(&self) {
+        self.count_event(TableEvent::OverUnconfirmed);
+    }
+
+    #[inline(always)]
     fn fitter(
         &self,
         best: u64,

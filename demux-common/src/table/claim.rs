@@ -130,6 +130,9 @@ pub fn insert<M: Memory + ?Sized>(
                 continue;
             }
             give_back(memory, &mine);
+            if fitness == Fitness::Unconfirmed {
+                memory.displaced_in_vain();
+            }
             return Inserted::Present(found);
         }
         let entered = (hops | 1 << hop).wrapping_add(1 << 16);
@@ -142,6 +145,9 @@ pub fn insert<M: Memory + ?Sized>(
         }
     }
     give_back(memory, &mine);
+    if fitness == Fitness::Unconfirmed {
+        memory.displaced_in_vain();
+    }
     Inserted::Full
 }
 

@@ -48,6 +48,10 @@ pub trait Memory {
         let _ = pressure;
     }
 
+    /// Counts an unconfirmed connection that had to go for one that was not entered after all.
+    #[inline(always)]
+    fn displaced_in_vain(&self) {}
+
     /// [`claim::fitter`]; the kernel program puts it into a function of its own.
     #[inline(always)]
     fn fitter(
