@@ -10,9 +10,13 @@
 
 pub mod bpf;
 pub mod bpffs;
+pub mod chance;
+pub mod crowd;
 pub mod demux;
 pub mod egress;
+pub mod flood;
 pub mod frames;
+pub mod inside;
 pub mod netns;
 pub mod nftables;
 pub mod pair;
