@@ -5,9 +5,10 @@ mod common;
 use std::{collections::BTreeSet, process::Stdio};
 
 use common::{
-    demux::{bare, finish},
-    pair::HOST,
+    demux::{Demux, bare, finish},
+    pair::{Family, HOST, Pair},
     scene::Scene,
+    sockets::{ask, connect, listen, udp, udp_to},
 };
 use demux_common::layout::map;
 use serde_json::{Deserializer, Value};
@@ -19,6 +20,8 @@ const STATUS: &[&str] = &[
     "max_connections",
     "connections",
     "confirmed",
+    "displaced",
+    "untracked",
     "memory_bytes",
     "interfaces",
 ];
@@ -29,6 +32,11 @@ const INTERFACE: &[&str] = &[
     "default",
     "program_id",
     "attached",
+    "egress",
+    "egress_program_id",
+    "egress_attached",
+    "egress_note",
+    "egress_removal",
 ];
 const COUNTER: &[&str] = &["iface", "reason", "verdict", "packets", "bytes"];
 const BINDING: &[&str] = &[
@@ -62,6 +70,7 @@ const CONNECTION: &[&str] = &[
     "age_ms",
     "idle_ms",
     "expires_ms",
+    "seen",
 ];
 const EXPLANATION: &[&str] = &["verdict", "reason", "stage", "binding", "target"];
 
@@ -87,7 +96,16 @@ fn items_have_the_promised_keys() {
     assert_keys(&status, STATUS);
     assert_eq!(status["interfaces"].as_array().unwrap().len(), 1);
     assert_keys(&status["interfaces"][0], INTERFACE);
-    assert_eq!(status["interfaces"][0]["name"], HOST);
+    let interface = &status["interfaces"][0];
+    assert_eq!(interface["name"], HOST);
+    assert_ne!(interface["egress"], "none");
+    assert_eq!(interface["egress_attached"], true);
+    assert!(interface["egress_program_id"].is_u64(), "{interface}");
+    assert_eq!(interface["egress_note"], Value::Null);
+    assert_eq!(
+        (&status["displaced"], &status["untracked"]),
+        (&0.into(), &0.into())
+    );
     assert_eq!(status["track"], "local");
     assert_eq!(status["kernel_sockets"], true);
     assert_eq!(status["max_connections"], 256);
@@ -138,7 +156,12 @@ fn rows_say_what_the_sockets_know() {
     assert_eq!(web["target"], "stack");
     assert!(web["rx_packets"].as_u64().unwrap() >= 3, "{web}");
     assert!(web["rx_bytes"].as_u64().unwrap() >= 3 * 54, "{web}");
-    assert!(web["expires_ms"].as_u64().unwrap() <= 8_000_000, "{web}");
+    // What is sent counts like what comes: SYN with ACK, data, and what acknowledges data.
+    assert!(web["tx_packets"].as_u64().unwrap() >= 2, "{web}");
+    assert!(web["tx_bytes"].as_u64().unwrap() >= 2 * 54, "{web}");
+    assert_eq!(web["seen"], "both");
+    // As many units of the table's clock as make up 8000 s at least.
+    assert!(web["expires_ms"].as_u64().unwrap() <= 8_000_064, "{web}");
 
     let shell = demux.item("connections lport 22");
     assert_eq!(shell["local"], "[fd00::2]:22");
@@ -150,7 +173,11 @@ fn rows_say_what_the_sockets_know() {
     );
     let dns = demux.item("connections proto udp");
     assert_eq!(dns["remote"], "[fd00::1]:40053");
-    assert_eq!(dns["state"], "UNREPLIED");
+    // The host has answered, and the peer has not gone on.
+    assert_eq!(
+        (&dns["state"], &dns["confirmed"], &dns["seen"]),
+        (&"REPLIED".into(), &false.into(), &"both".into())
+    );
 
     let bindings = demux.items("bindings");
     let names: Vec<_> = bindings
@@ -167,6 +194,59 @@ fn rows_say_what_the_sockets_know() {
         (&bindings[1]["local"], &bindings[1]["flags"]),
         (&"*:5000-5999".into(), &Value::Array(vec![]))
     );
+}
+
+#[test]
+fn rows_say_where_their_packets_were_seen() {
+    let pair = Pair::new();
+    let Pair { host, peer } = &pair;
+    let demux = Demux::new(host);
+    let old = listen(host, Family::V4.at_host(22));
+    let _old = connect(peer, &old, Family::V4.at_host(22));
+    let row = |filter: &str| demux.item(&format!("connections {filter}"));
+    let packets = |row: &Value| [row["rx_packets"].as_u64(), row["tx_packets"].as_u64()];
+
+    demux.ok(&format!("load {HOST} --max-connections 256"));
+    let imported = row("lport 22");
+    assert_eq!(
+        (
+            &imported["seen"],
+            &imported["state"],
+            &imported["confirmed"]
+        ),
+        (&"nowhere".into(), &"ESTABLISHED".into(), &true.into())
+    );
+    assert_eq!(packets(&imported), [Some(0), Some(0)]);
+    let asking = udp_to(host, Family::V4.at_host(5001), Family::V4.at_peer(9));
+    asking.send(b"anybody?").unwrap();
+    let unanswered = row("rport 9");
+    assert_eq!(
+        (
+            &unanswered["seen"],
+            &unanswered["state"],
+            &unanswered["direction"]
+        ),
+        (&"egress".into(), &"UNREPLIED".into(), &"out".into())
+    );
+    assert_eq!(packets(&unanswered), [Some(0), Some(1)]);
+    assert_eq!(unanswered["tx_bytes"], 14 + 20 + 8 + 8);
+
+    demux.ok("unload --all");
+    demux.ok(&format!("load {HOST} --egress none --max-connections 256"));
+    let server = udp(host, Family::V6.at_host(53));
+    let client = udp(peer, Family::V6.at_peer(40_053));
+    ask(&client, &server, Family::V6.at_host(53));
+    let answered = row("lport 53");
+    assert_eq!(
+        (&answered["seen"], &answered["state"]),
+        (&"ingress".into(), &"UNREPLIED".into())
+    );
+    assert_eq!(packets(&answered), [Some(1), Some(0)]);
+    assert_eq!(answered["tx_bytes"], 0);
+    let interface = demux.interface(HOST).unwrap();
+    assert_eq!(interface["egress"], "none");
+    assert_eq!(interface["egress_attached"], false);
+    assert!(interface["egress_note"].is_string(), "{interface}");
 }
 
 #[test]
@@ -268,6 +348,7 @@ fn dumps_show_what_the_maps_hold() {
     let meta = only("META");
     let status = demux.item("status");
     assert_eq!(meta["netns_cookie"], status["netns_cookie"]);
+    assert_eq!(meta["layout_version"], 2);
     assert_eq!(only("CONFIG")["timeouts"]["established"], 8000);
     let interface = only("INTERFACES");
     assert_eq!(
@@ -303,7 +384,35 @@ fn dumps_show_what_the_maps_hold() {
         (&ports[0]["protocol"], &ports[0]["port"]),
         (&"tcp".into(), &80.into())
     );
-    assert_eq!(demux.items("dump CONNECTIONS").len(), 4);
+    let rows = demux.items("dump CONNECTIONS");
+    assert_eq!(rows.len(), 4);
+    let row = |port: u16| rows.iter().find(|row| row["local_port"] == port).unwrap();
+    assert_eq!(
+        (
+            &row(80)["local_address"],
+            &row(80)["state"],
+            &row(80)["occupancy"]
+        ),
+        (&"10.0.0.2".into(), &"ESTABLISHED".into(), &"live".into())
+    );
+    // The addresses of IPv6 stand beside their line.
+    assert_eq!(row(22)["local_address"], Value::Null);
+    let cold = demux.items("dump CONNECTION_COLD");
+    let beside = cold
+        .iter()
+        .find(|line| line["index"] == row(22)["index"])
+        .unwrap();
+    assert_eq!(
+        (&beside["local_address"], &beside["remote_address"]),
+        (&"fd00::2".into(), &"fd00::1".into())
+    );
+    assert_eq!(beside["generation"], row(22)["generation"]);
+    let entered: u64 = demux
+        .items("dump TABLE_COUNTS")
+        .iter()
+        .map(|counts| counts["entered"].as_u64().unwrap())
+        .sum();
+    assert_eq!(entered, 4);
     let locals: BTreeSet<_> = demux
         .items("dump LOCALS")
         .iter()
@@ -334,6 +443,24 @@ fn dumps_show_what_the_maps_hold() {
         demux.ok("dump bindings").stdout,
         demux.ok("dump BINDINGS").stdout
     );
+}
+
+#[test]
+fn the_key_of_the_hash_is_shown_to_nobody() {
+    let mut scene = Scene::new();
+    let demux = scene.load();
+    let listed: BTreeSet<String> = demux
+        .items("maps")
+        .iter()
+        .map(|map| map["name"].as_str().unwrap().to_owned())
+        .collect();
+    let expected: BTreeSet<String> = map::ALL.iter().map(|&name| name.to_owned()).collect();
+    assert_eq!(listed, expected);
+    for name in map::PRIVATE {
+        assert!(!listed.contains(*name));
+        demux.refused(&format!("dump {name}"), 3, "map_not_found");
+        assert!(demux.directory().join(name).exists());
+    }
 }
 
 #[test]

@@ -17,10 +17,12 @@ use demux_user::{
 use super::netns::Netns;
 
 /// What follows packets, or the addresses of the host, whatever a command does.
-const FOLLOWING: [&str; 5] = [
+const FOLLOWING: [&str; 7] = [
     "COUNTERS",
     "BINDING_COUNTS",
     "CONNECTIONS",
+    "CONNECTION_COLD",
+    "TABLE_COUNTS",
     "LOCALS",
     "LOCAL_PREFIXES",
 ];
