@@ -82,7 +82,7 @@ pub fn follow<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, departure: &Depar
         visibility: Visibility::Both,
         packets,
         bytes,
-        // What the row is bound to is for arriving packets to find out.
+        // Not used: only arriving packets change what a row is bound to.
         epoch: table::epoch(tables, found.line),
         binding: found.head.binding(),
         now,

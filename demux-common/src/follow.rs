@@ -76,7 +76,11 @@ pub(crate) fn follow<T: Tables + ?Sized>(
         if table::head(tables, line).generation() != found.head.generation() {
             return Followed::Gone;
         }
-        let mut next = head.with_binding(packet.binding);
+        // What a row is bound to is for arriving packets to find out.
+        let mut next = match side {
+            Side::Remote => head.with_binding(packet.binding),
+            Side::Local => head,
+        };
         is_refreshed = false;
         match outcome(head, remote, local, side, packet) {
             Outcome::Stays => {}
@@ -136,7 +140,9 @@ pub(crate) fn follow<T: Tables + ?Sized>(
         }
         table::touch(tables, line, packet.now);
     }
-    table::put_epoch(tables, line, packet.epoch);
+    if matches!(side, Side::Remote) {
+        table::put_epoch(tables, line, packet.epoch);
+    }
     if !count(tables, found, side, packet) {
         return Followed::Gone;
     }

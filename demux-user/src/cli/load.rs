@@ -174,7 +174,7 @@ impl Args {
             ));
             if first.connections > 0 {
                 context.note(format!(
-                    "entered {} connections that existed already",
+                    "connections that existed already: {} entered",
                     first.connections
                 ));
             }

@@ -145,8 +145,8 @@ pub fn write_status(status: &Status, format: Format, out: &mut dyn Write) -> io:
     fact(
         "connections",
         format!(
-            "{} of {} ({} confirmed)",
-            status.connections, status.max_connections, status.confirmed
+            "{} ({} confirmed), for up to {}",
+            status.connections, status.confirmed, status.max_connections
         ),
     )?;
     if status.displaced != 0 || status.untracked != 0 {
@@ -237,7 +237,7 @@ eth0       2  native  drop     41s left        12  yes       clsact
 netns           blue
 track           local
 kernel sockets  asked
-connections     3 of 131072 (2 confirmed)
+connections     3 (2 confirmed), for up to 131072
 pressure        5 unconfirmed rows displaced, 1 packets untracked
 bindings        1 of 4095
 memory          20.0 MiB
