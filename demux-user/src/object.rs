@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, programs::ProgramError};
 use demux_common::{
     layout::{capacity, constant, map, program},
     table::{self, Secret},
@@ -98,20 +98,35 @@ pub fn load_program(ebpf: &mut Ebpf, name: &str, pin: &Path) -> Result<()> {
     let program = ebpf.program_mut(name).ok_or_else(|| {
         Error::unexpected("load the BPF object", format!("it has no program {name}"))
     })?;
-    match program {
-        Program::Xdp(program) => program.load(),
-        Program::SchedClassifier(program) => program.load(),
-        other => {
-            return Err(Error::unexpected(
-                "load the BPF object",
-                format!("its program {name} is of the type {:?}", other.prog_type()),
-            ));
+    for attempt in 1.. {
+        let result = match program {
+            Program::Xdp(program) => program.load(),
+            Program::SchedClassifier(program) => program.load(),
+            other => {
+                return Err(Error::unexpected(
+                    "load the BPF object",
+                    format!("its program {name} is of the type {:?}", other.prog_type()),
+                ));
+            }
+        };
+        match result {
+            Ok(()) => break,
+            Err(error) if is_interrupted(&error) && attempt < ATTEMPTS => {}
+            Err(error) => return Err(not_loaded(&error)),
         }
     }
-    .map_err(|error| not_loaded(&error))?;
     program
         .pin(pin)
         .map_err(|error| Error::unexpected(format!("pin {}", pin.display()), chain(&error)))
+}
+
+/// How often the verifier is asked about a program, as by libbpf.
+const ATTEMPTS: u32 = 5;
+
+/// Whether the verifier has given up because the process had a signal to see to.
+fn is_interrupted(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, .. }
+        if io_error.raw_os_error() == Some(libc::EAGAIN))
 }
 
 /// Names of all programs of the object.
