@@ -28,8 +28,8 @@ const HOT: [Width; 8] = [
 
 /// The same for a cold line.
 const COLD: [Width; 8] = [
-    Width::Short, // Generation, written last, and moment of creation.
-    Width::Long,  // Local address.
+    Width::Long, // Generation and moment of creation, written last.
+    Width::Long, // Local address.
     Width::Long,
     Width::Long, // Remote address.
     Width::Long,
