@@ -34,6 +34,8 @@ pub enum Target {
     Stack = 0,
     /// Nowhere.
     Drop = 1,
+    /// Back to the sender, as a refusal.
+    Reject = 2,
 }
 
 impl Target {
@@ -43,6 +45,7 @@ impl Target {
         match self {
             Self::Stack => "stack",
             Self::Drop => "drop",
+            Self::Reject => "reject",
         }
     }
 }
@@ -90,9 +93,13 @@ pub struct Binding {
     pub flags: u8,
     /// Zero.
     pub reserved: u8,
+    /// The index of the next binding of its [group](crate::group), in a ring; 0 where it is alone.
+    pub next_member: u16,
+    /// Zero.
+    pub reserved_2: [u16; 3],
 }
 
-const _: () = assert!(size_of::<Binding>() == 72);
+const _: () = assert!(size_of::<Binding>() == 80);
 
 impl Binding {
     /// In `flags`: as SO_REUSEADDR.

@@ -104,6 +104,8 @@ pub enum Policy {
     Pass = 0,
     /// They end at the driver, where this host would have received them.
     Drop = 1,
+    /// As [`Policy::Drop`], and the sender is told.
+    Reject = 2,
 }
 
 impl Policy {
@@ -113,6 +115,7 @@ impl Policy {
         match self {
             Self::Pass => "pass",
             Self::Drop => "drop",
+            Self::Reject => "reject",
         }
     }
 }
@@ -144,6 +147,42 @@ impl Mode {
         match self {
             Self::Native => "native",
             Self::Generic => "generic",
+        }
+    }
+}
+
+/// How an answer that the datapath makes itself leaves by the interface on which the packet arrived.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    zerocopy::TryFromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::KnownLayout,
+    zerocopy::Immutable,
+)]
+#[repr(u8)]
+pub enum Reply {
+    /// It would reach nobody: the packet goes up the stack, which refuses it.
+    #[default]
+    None = 0,
+    /// By XDP_TX.
+    Transmit = 1,
+    /// By XDP_REDIRECT to the interface itself.
+    Redirect = 2,
+}
+
+impl Reply {
+    /// The name that users read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Transmit => "transmit",
+            Self::Redirect => "redirect",
         }
     }
 }
@@ -181,8 +220,10 @@ pub struct Interface {
     pub mode: Mode,
     /// 1 where packets that leave by the interface are seen too.
     pub egress: u8,
+    /// How a refusal leaves by the interface.
+    pub reply: Reply,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
 }
 
 const _: () = assert!(size_of::<Interface>() == 24);

@@ -118,6 +118,7 @@ states! {
     10 Replied replied "REPLIED" 30 "UDP: both sides have sent."
     11 Assured assured "ASSURED" 120 "UDP: the remote has sent again after an answer."
     12 Listen listen "LISTEN" 60 "A SYN came in, and this host has not answered it."
+    13 Reserved reserved_row "RESERVED" 60 "No packet yet: the local port was allocated for the connection to come."
 }
 
 /// Which side opened the connection.

@@ -3,6 +3,7 @@
 use crate::{
     binding::{Binding, Target},
     config::{Config, Interface, MAX_INTERFACES, Policy, Track},
+    connection::State,
     follow::{self, Followed},
     matcher::{self, Endpoint},
     packet::Packet,
@@ -255,6 +256,10 @@ pub fn follow<T: Tables + ?Sized>(
     let Some(found) = rows::find(tables, &probe, &parsed.key, config, now) else {
         return PackedDecision(PackedDecision::OPEN);
     };
+    if matches!(found.head.state(), State::Reserved) {
+        // It only holds the local port: this host has not sent anything to be answered.
+        return PackedDecision(PackedDecision::OPEN);
+    }
     let mut binding = found.head.binding();
     if table::epoch(tables, found.line) != config.epoch {
         if !review.has(Review::DONE) {
@@ -298,7 +303,7 @@ pub fn review<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed, slot: u32) -> Rev
     let context = Context::new(tables, parsed, interface, config);
     let binding = context.binding();
     let (target, untracked) = context.target(binding);
-    let lives_on = target != Target::Drop
+    let lives_on = matches!(target, Target::Stack)
         && !untracked
         && (binding != 0
             || matches!(interface.default, Policy::Pass)

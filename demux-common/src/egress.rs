@@ -110,8 +110,9 @@ pub fn admit<T: Tables + ?Sized>(
     }
     let binding = binding_of(tables, parsed, interface);
     let (target, untracked) = target_of(tables, binding);
-    let is_left_out =
-        untracked || target == Target::Drop || binding == 0 && matches!(config.track, Track::Bound);
+    let is_left_out = untracked
+        || !matches!(target, Target::Stack)
+        || binding == 0 && matches!(config.track, Track::Bound);
     if is_left_out { None } else { Some(binding) }
 }
 

@@ -102,6 +102,10 @@ pub(crate) fn follow<T: Tables + ?Sized>(
             }) => {
                 is_refreshed = true;
                 let mut flags = head.flags().0 & !Flags::MARKS | marks & Flags::MARKS;
+                if matches!(head.state(), State::Reserved) {
+                    // Nobody could take the row while it held the port; now an answer must come.
+                    flags &= !Flags::CONFIRMED;
+                }
                 if confirmed {
                     flags |= Flags::CONFIRMED;
                 }
@@ -166,6 +170,9 @@ pub(crate) fn follow<T: Tables + ?Sized>(
 #[inline(always)]
 fn outcome(head: Head, remote: Half, local: Half, side: Side, packet: &Arrival<'_>) -> Outcome {
     let marks = head.flags().0 & Flags::MARKS;
+    if matches!(head.state(), State::Reserved) {
+        return used(remote, local, side, packet);
+    }
     match (packet.parsed.key.protocol, packet.kind) {
         (Protocol::Udp, _) => {
             let row = udp::Tracked {
@@ -198,6 +205,34 @@ fn outcome(head: Head, remote: Half, local: Half, side: Side, packet: &Arrival<'
                 Step::Ignored => Outcome::Stays,
             }
         }
+    }
+}
+
+/// What a packet makes of a row that only holds the local port: this host's first one opens the
+/// connection that the port was allocated for.
+#[inline(always)]
+fn used(remote: Half, local: Half, side: Side, packet: &Arrival<'_>) -> Outcome {
+    if matches!(side, Side::Remote) {
+        return Outcome::Stays;
+    }
+    match (packet.parsed.key.protocol, packet.kind) {
+        (Protocol::Udp, _) => {
+            let row = udp::opens(side);
+            Outcome::Goes(Change {
+                state: row.state,
+                marks: row.marks,
+                confirmed: false,
+                remote,
+                local,
+            })
+        }
+        (Protocol::Tcp, Some(kind)) => {
+            match tcp::opens(side, &rows::seen(packet.parsed, kind), packet.visibility) {
+                Some(row) => goes(row, false),
+                None => Outcome::Stays,
+            }
+        }
+        (Protocol::Tcp, None) => Outcome::Stays,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The names and the version of what is pinned: the contract between one demux and the next.
 
 /// The version of all map types together. A pinned instance of another version is refused.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Names of maps, which are also the names of their pins. At most 15 bytes, as the kernel keeps no more.
 pub mod map {
@@ -33,6 +33,22 @@ pub mod map {
     pub const TABLE_COUNTS: &str = "TABLE_COUNTS";
     /// [`crate::table::Secret`]; nobody but the owner may read it.
     pub const SECRET: &str = "SECRET";
+    /// [`crate::ports::Ephemeral`].
+    pub const EPHEMERAL: &str = "EPHEMERAL";
+    /// Counters of the double-hash algorithm, by a hash of the destination.
+    pub const PERTURBATION: &str = "PERTURBATION";
+    /// Sets of ports that were in use towards destinations when last looked at: see [`crate::ports`].
+    pub const PORT_HINTS: &str = "PORT_HINTS";
+    /// Sets of ports that are never handed out: see [`crate::ports`].
+    pub const BARRED_PORTS: &str = "BARRED_PORTS";
+    /// [`crate::owned::Owned`] by [`crate::owned::OwnedKey`].
+    pub const OWNED_PORTS: &str = "OWNED_PORTS";
+    /// [`crate::ports::ExecCgroup`] by the id of a control group.
+    pub const EXEC_CGROUPS: &str = "EXEC_CGROUPS";
+    /// The address from which this host sends, by [`super::LocalPrefix`] of the destination.
+    pub const SOURCES: &str = "SOURCES";
+    /// [`crate::reject::Budget`], per CPU.
+    pub const REPLY_BUDGET: &str = "REPLY_BUDGET";
     /// 1 by each local address.
     pub const LOCALS: &str = "LOCALS";
     /// 1 by each local prefix shorter than an address.
@@ -53,6 +69,14 @@ pub mod map {
         CONNECTIONS,
         CONNECTION_COLD,
         TABLE_COUNTS,
+        EPHEMERAL,
+        PERTURBATION,
+        PORT_HINTS,
+        BARRED_PORTS,
+        OWNED_PORTS,
+        EXEC_CGROUPS,
+        SOURCES,
+        REPLY_BUDGET,
         LOCALS,
         LOCAL_PREFIXES,
     ];
@@ -72,7 +96,16 @@ pub mod program {
     /// The twin of the ingress program for `explain`.
     pub const EXPLAIN: &str = "demux_explain";
 
-    /// All of them.
+    /// Keeps bind(2) away from IPv4 endpoints that demux owns; loaded when first needed.
+    pub const BIND_V4: &str = "demux_bind4";
+    /// The same for IPv6.
+    pub const BIND_V6: &str = "demux_bind6";
+    /// Chooses the source port of connect(2) over IPv4 for `demux exec`; loaded when first needed.
+    pub const CONNECT_V4: &str = "demux_connect4";
+    /// The same for IPv6.
+    pub const CONNECT_V6: &str = "demux_connect6";
+
+    /// Those that every instance has.
     pub const ALL: &[&str] = &[INGRESS, EGRESS, CONTROL, EXPLAIN];
 }
 
@@ -82,6 +115,8 @@ pub mod constant {
     pub const HASH_NUMBERS: &str = "HASH_NUMBERS";
     /// How many homes the connection table has: [`crate::table::homes`].
     pub const TABLE_HOMES: &str = "TABLE_HOMES";
+    /// The cookie of the instance's network namespace.
+    pub const NETNS_COOKIE: &str = "NETNS_COOKIE";
 }
 
 /// How many entries the tables have where `load` is told nothing else.
@@ -94,6 +129,10 @@ pub mod capacity {
     pub const LOCALS: u32 = 16_384;
     /// Local prefixes.
     pub const LOCAL_PREFIXES: u32 = 1024;
+    /// Destinations with a source address.
+    pub const SOURCES: u32 = 4096;
+    /// Control groups of `demux exec`.
+    pub const EXEC_CGROUPS: u32 = 1024;
 }
 
 /// A prefix of local addresses: a key of the trie [`map::LOCAL_PREFIXES`], which compares what

@@ -2,7 +2,7 @@
 
 use demux_common::{
     clock::Clock,
-    config::{Interface, Mode, Policy},
+    config::{Interface, Mode, Policy, Reply},
     connection::{Connection, State, Timeouts, is_past, since},
     table::Flags,
     tcp::Half,
@@ -202,7 +202,8 @@ fn probation_ends_at_its_moment_and_a_confirmed_default_has_none() {
         default: Policy::Drop,
         mode: Mode::Native,
         egress: 0,
-        reserved: [0; 3],
+        reply: Reply::Transmit,
+        reserved: [0; 2],
     };
     assert!(!interface.is_probation_over(u64::MAX));
     interface.probation_ends = 100;

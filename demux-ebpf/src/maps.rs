@@ -13,8 +13,11 @@ use demux_common::{
     config::{Config, Interface, MAX_INTERFACES},
     counters::{InterfaceCounters, TableCounters},
     layout::{LocalPrefix, Meta, capacity},
+    owned::{Owned, OwnedKey},
+    ports::{Barred, Ephemeral, ExecCgroup, HINT_SETS, PERTURBATIONS, SET_WORDS},
     protocol::Protocol,
     reason::Count,
+    reject::Budget,
     table::{self, Cold, Line, Secret},
 };
 
@@ -109,6 +112,48 @@ pub(crate) static HASH_NUMBERS: [u64; Secret::NUMBERS] = [0; Secret::NUMBERS];
 /// How many homes the connection table has; set like [`HASH_NUMBERS`].
 #[unsafe(no_mangle)]
 pub(crate) static TABLE_HOMES: u32 = table::homes(capacity::CONNECTIONS);
+
+/// The cookie of the instance's network namespace; set like [`HASH_NUMBERS`].
+#[unsafe(no_mangle)]
+pub(crate) static NETNS_COOKIE: u64 = 0;
+
+#[btf_map]
+pub(crate) static EPHEMERAL: Array<Ephemeral, 1> = Array::new();
+
+#[btf_map]
+pub(crate) static PERTURBATION: Array<u32, PERTURBATIONS> = Array::new();
+
+/// Mapped by the controller, like [`BARRED_PORTS`].
+#[btf_map]
+pub(crate) static PORT_HINTS: Array<u64, { HINT_SETS * SET_WORDS }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
+
+#[btf_map]
+pub(crate) static BARRED_PORTS: Array<u64, { Barred::WORDS }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
+
+#[btf_map]
+pub(crate) static OWNED_PORTS: HashMap<
+    OwnedKey,
+    Owned,
+    { capacity::BINDINGS as usize },
+    NO_PREALLOC,
+> = HashMap::new();
+
+#[btf_map]
+pub(crate) static EXEC_CGROUPS: HashMap<
+    u64,
+    ExecCgroup,
+    { capacity::EXEC_CGROUPS as usize },
+    NO_PREALLOC,
+> = HashMap::new();
+
+#[btf_map]
+pub(crate) static SOURCES: LpmTrie<LocalPrefixData, Address, { capacity::SOURCES as usize }> =
+    LpmTrie::new();
+
+#[btf_map]
+pub(crate) static REPLY_BUDGET: PerCpuArray<Budget, 1> = PerCpuArray::new();
 
 const LINES: usize = table::lines(capacity::CONNECTIONS) as usize;
 

@@ -235,6 +235,8 @@ mod tests {
             target: Target::Stack,
             flags: 0,
             reserved: 0,
+            next_member: 0,
+            reserved_2: [0; 3],
         }
     }
 

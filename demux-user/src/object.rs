@@ -38,7 +38,7 @@ impl Capacities {
     pub const MAX_BINDINGS: u32 = 65_535;
 
     /// Entries of each map whose capacity can be chosen.
-    fn entries(self) -> [(&'static str, u32); 7] {
+    fn entries(self) -> [(&'static str, u32); 8] {
         let bindings = self.bindings + 1;
         let lines = table::lines(self.connections);
         [
@@ -52,6 +52,7 @@ impl Capacities {
             // A dual-stack wildcard with a device has two keys.
             (map::ADDRESSES, 2 * bindings),
             (map::PREFIXES, 2 * bindings),
+            (map::OWNED_PORTS, bindings),
         ]
     }
 }

@@ -26,6 +26,8 @@ const NUMBERS: usize = 13;
 pub struct Secret {
     /// Random in every bit.
     pub numbers: [u64; NUMBERS],
+    /// The key of the [allocator's](crate::ports) keyed functions, random in every bit.
+    pub ports: [u64; 2],
 }
 
 impl Secret {
@@ -35,6 +37,7 @@ impl Secret {
     /// No numbers; of use only before there are real ones.
     pub const ZERO: Self = Self {
         numbers: [0; NUMBERS],
+        ports: [0; 2],
     };
 }
 

@@ -4,7 +4,7 @@ use demux_common::{
     address::Address,
     binding::{AddressKey, Binding, PortProfile, PortSlot, PrefixKey, PrefixMatch},
     clock::Clock,
-    config::{Config, Interface, Mode, Policy, Track},
+    config::{Config, Interface, Mode, Policy, Reply, Track},
     connection::Timeouts,
     decide::{self, PackedDecision, Review},
     egress::{self, Departure},
@@ -51,7 +51,8 @@ impl<'a, M: Memory + Port> World<'a, M> {
             default: Policy::Pass,
             mode: Mode::Native,
             egress: 1,
-            reserved: [0; 3],
+            reply: Reply::Transmit,
+            reserved: [0; 2],
         };
         Self {
             memory,

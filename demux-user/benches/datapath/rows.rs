@@ -20,6 +20,7 @@ pub(crate) fn fill(reference: &Reference, walk: Walk) {
     let lines = Lines(vec![Cell::new([0; 8]); row::lines(ROWS as usize)]);
     let secret = Secret {
         numbers: row::NUMBERS,
+        ports: [0; 2],
     };
     // Longer than the clock has been running.
     let lifetimes = [u32::MAX / 4; State::SLOTS];

@@ -163,6 +163,8 @@ fn stored(request: &BindRequest, name: &str, epoch: u32) -> Binding {
         target: request.target,
         flags: request.flags | if v6_only { Binding::V6_ONLY } else { 0 },
         reserved: 0,
+        next_member: 0,
+        reserved_2: [0; 3],
     }
 }
 

@@ -9,7 +9,7 @@ mod unload;
 
 use std::time::Duration;
 
-use demux_common::config::{Config, Interface, Mode, Policy, Track};
+use demux_common::config::{Config, Interface, Mode, Policy, Reply, Track};
 
 pub use self::{
     check::{Check, check},
@@ -256,7 +256,8 @@ fn attach_one(
         default: options.default.unwrap_or(Policy::Pass),
         mode: Mode::Native,
         egress: 0,
-        reserved: [0; 3],
+        reply: Reply::None,
+        reserved: [0; 2],
     };
     tables.clear_counters(slot)?;
     if let Some(probation) = options.probation {

@@ -25,7 +25,10 @@ use demux_common::{
     config::{Config, Interface},
     counters::{InterfaceCounters, TableCounters},
     layout::{LAYOUT_VERSION, LocalPrefix, Meta, map},
+    owned::{Owned, OwnedKey},
+    ports::{Ephemeral, ExecCgroup},
     reason::Count,
+    reject::Budget,
     table::{Cold, Line},
 };
 
@@ -181,6 +184,14 @@ const SHAPES: &[(&str, usize, usize)] = &[
     (map::CONNECTIONS, 4, size_of::<Line>()),
     (map::CONNECTION_COLD, 4, size_of::<Cold>()),
     (map::TABLE_COUNTS, 4, size_of::<TableCounters>()),
+    (map::EPHEMERAL, 4, size_of::<Ephemeral>()),
+    (map::PERTURBATION, 4, 4),
+    (map::PORT_HINTS, 4, 8),
+    (map::BARRED_PORTS, 4, 8),
+    (map::OWNED_PORTS, size_of::<OwnedKey>(), size_of::<Owned>()),
+    (map::EXEC_CGROUPS, 8, size_of::<ExecCgroup>()),
+    (map::SOURCES, size_of::<LocalPrefix>(), size_of::<Address>()),
+    (map::REPLY_BUDGET, 4, size_of::<Budget>()),
     (map::LOCALS, size_of::<Address>(), 4),
     (map::LOCAL_PREFIXES, size_of::<LocalPrefix>(), 4),
 ];

@@ -94,6 +94,8 @@ impl Bound {
             target: self.target,
             flags: self.flags | if v6_only { Binding::V6_ONLY } else { 0 },
             reserved: 0,
+            next_member: 0,
+            reserved_2: [0; 3],
         }
     }
 }

@@ -55,6 +55,7 @@ const TICK: u32 = 4_000_000;
 
 /// Random numbers, the same every time.
 const SECRET: Secret = Secret {
+    ports: [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908],
     numbers: [
         0x243f_6a88_85a3_08d3,
         0x1319_8a2e_0370_7344,

@@ -149,6 +149,8 @@ fn binding(random: &mut Random, index: u16, ifindex: u32) -> Binding {
         target: random.pick(&[Target::Stack, Target::Drop]),
         flags,
         reserved: 0,
+        next_member: 0,
+        reserved_2: [0; 3],
     }
 }
 

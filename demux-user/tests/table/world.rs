@@ -7,7 +7,7 @@ use demux_common::{
     binding::Binding,
     clock::Clock,
     command::Command,
-    config::{Config, Interface, Mode, Policy, Track},
+    config::{Config, Interface, Mode, Policy, Reply, Track},
     connection::{State, Timeouts},
     layout::LocalPrefix,
 };
@@ -190,7 +190,8 @@ impl World {
             default: self.default,
             mode: Mode::Native,
             egress: u8::from(self.egress),
-            reserved: [0; 3],
+            reply: Reply::Transmit,
+            reserved: [0; 2],
         };
         let neighbour = Interface {
             ifindex: ifindex + demux_common::config::MAX_INTERFACES as u32,
