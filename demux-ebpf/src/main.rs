@@ -17,6 +17,8 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod packet;
 #[cfg(target_arch = "bpf")]
+mod ports;
+#[cfg(target_arch = "bpf")]
 mod tables;
 
 #[cfg(target_arch = "bpf")]
@@ -29,7 +31,7 @@ mod programs {
         programs::{TcContext, XdpContext},
     };
     use demux_common::{
-        command::{BATCH, Command, Preamble},
+        command::{BATCH, Command, Operation, Outcome, Preamble},
         decide::decide,
         egress::{self, Departure},
         explanation::Explanation,
@@ -39,6 +41,7 @@ mod programs {
 
     use crate::{
         packet::Frame,
+        ports::{demux_allocate, demux_release},
         tables::{Maps, demux_execute},
     };
 
@@ -85,6 +88,7 @@ mod programs {
     pub(crate) fn demux_control(ctx: XdpContext) -> u32 {
         const COMMANDS: usize = size_of::<Preamble>();
         const OUTCOME: usize = core::mem::offset_of!(Command, outcome);
+        const ANSWER: usize = core::mem::offset_of!(Command, head);
         let frame = Frame::new(&ctx);
         let Some(preamble) = frame.read::<Preamble>(0) else {
             return xdp_action::XDP_DROP;
@@ -99,6 +103,18 @@ mod programs {
             let Some(command) = frame.read::<Command>(offset) else {
                 break;
             };
+            if command.operation == Operation::Allocate as u32
+                || command.operation == Operation::Release as u32
+            {
+                let answer = if command.operation == Operation::Release as u32 {
+                    demux_release(&command.request)
+                } else {
+                    demux_allocate(&command.request)
+                };
+                frame.write_at(offset + ANSWER, &answer);
+                frame.write_at(offset + OUTCOME, &(Outcome::Done as u32));
+                continue;
+            }
             let outcome = demux_execute(&command) as u32;
             frame.write_at(offset + OUTCOME, &outcome);
         }
