@@ -16,6 +16,7 @@ use rustix::rand::GetRandomFlags;
 use crate::{
     Error, Result, bpf, clock, netns,
     object::{self, Capacities},
+    ports,
     state::{NewInstance, Paths},
     tables::{Access, Control, Tables},
 };
@@ -60,6 +61,7 @@ pub fn create_instance(
     for name in object::programs() {
         object::load_program(&mut ebpf, name, &paths.program(name))?;
     }
+    ports::initialize(&tables)?;
     let mut config = *config;
     config.clock = clock::read(&Control::open(paths)?)?;
     config.renew_lifetimes();
