@@ -109,13 +109,33 @@ impl<C> PortTables for Maps<C, true> {
     }
 
     #[inline(always)]
+    fn next_free_in_span(&self, set: u32, protocol: Protocol, from: u32, last: u32) -> u32 {
+        demux_next_free_in_span(set, protocol as u32, from, last) as u32
+    }
+
+    #[inline(always)]
+    fn take(&self, request: &Request, set: u32, from: u32, last: u32) -> u64 {
+        demux_take(request, set, from, last)
+    }
+
+    #[inline(always)]
+    fn verify_from(&self, request: &Request, set: u32, from: u32, range: u32) -> u32 {
+        demux_verify_from(request, set, from, range) as u32
+    }
+
+    #[inline(always)]
+    fn verify_span(&self, request: &Request, set: u32, word: u32, range: u32) -> u32 {
+        demux_verify_span(request, set, word, range) as u32
+    }
+
+    #[inline(always)]
     fn claim(&self, request: &Request, port: u32) -> u32 {
         demux_claim(request, port) as u32
     }
 
     #[inline(always)]
-    fn with_unused(&self, unused: u64, request: &Request, port: u32) -> u64 {
-        demux_with_unused(request, unused, port)
+    fn with_unused(&self, unused: u64, request: &Request, usable: u64, port: u32) -> u64 {
+        demux_with_unused(request, unused, usable, port)
     }
 
     #[inline(always)]
@@ -192,10 +212,31 @@ step! {
 }
 
 step! {
+    /// [`ports::take`].
+    demux_take(request, set: u32, from: u32, last: u32) else 0 {
+        ports::take(&TABLES, request, set, from, last)
+    }
+}
+
+step! {
+    /// [`ports::verify_from`].
+    demux_verify_from(request, set: u32, from: u32, range: u32) else 0 {
+        u64::from(ports::verify_from(&TABLES, request, set, from, range))
+    }
+}
+
+step! {
+    /// [`ports::verify_span`].
+    demux_verify_span(request, set: u32, word: u32, range: u32) else 0 {
+        u64::from(ports::verify_span(&TABLES, request, set, word, range))
+    }
+}
+
+step! {
     /// [`ports::with_unused`]; its result, which the verifier takes for any number, keeps the loop
     /// around it from branching into a tree.
-    demux_with_unused(request, unused: u64, port: u32) else 0 {
-        ports::with_unused(&TABLES, unused, request, port)
+    demux_with_unused(request, unused: u64, usable: u64, port: u32) else 0 {
+        ports::with_unused(&TABLES, unused, request, usable, port)
     }
 }
 
@@ -219,6 +260,19 @@ pub(crate) extern "C" fn demux_draw() -> u64 {
 pub(crate) extern "C" fn demux_next_free(set: u32, protocol: u32, from: u32, last: u32) -> u64 {
     let protocol = protocol_of(protocol);
     u64::from(ports::next_free(&TABLES, set, protocol, from, last))
+}
+
+/// [`ports::next_free_in_span`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn demux_next_free_in_span(
+    set: u32,
+    protocol: u32,
+    from: u32,
+    last: u32,
+) -> u64 {
+    let protocol = protocol_of(protocol);
+    u64::from(ports::next_free_in_span(&TABLES, set, protocol, from, last))
 }
 
 /// [`ports::open`].

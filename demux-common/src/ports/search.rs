@@ -27,8 +27,16 @@ pub(super) const NO_ROOM: u32 = 2;
 const FOR_DESTINATION: u64 = 1 << 32;
 const FOR_DRAW: u64 = 2 << 32;
 
-/// How many ports that look free are claimed before the hints are given up on.
-const CLAIMS: u32 = 512;
+/// How many ports that look free are claimed before the hints are given up on, and how many that the
+/// table has shown as free before the search is: somebody else was faster each time.
+const CLAIMS: u32 = 64;
+
+/// How many words are looked at by a function of its own: the verifier follows every turn of a loop,
+/// and so has two short ones to follow instead of a long one.
+const SPAN: u32 = 32;
+
+/// What the search returns that has found no word.
+const NO_WORD: u32 = u32::MAX;
 
 /// How many words [`Algorithm::Sequential`] looks through anew for each port. Beyond them a port that
 /// a packet has set free may be seen with a delay of one unit of the clock.
@@ -278,44 +286,120 @@ fn reserve<T: PortTables + ?Sized>(
     start: u32,
     range: Range,
 ) -> (u32, u32) {
-    let protocol = request.key.protocol;
     // What the hints show as free, from the start to the end, and then from the beginning on.
     let (mut from, mut last) = (start, range.last());
     for _ in 0..CLAIMS {
-        let port = tables.next_free(set, protocol, from, last);
-        if port == NO_PORT {
+        let taken = Taken(tables.take(request, set, from, last));
+        if taken.port() == NO_PORT {
             if last < start || start == range.first() {
                 break;
             }
             (from, last) = (range.first(), start - 1);
             continue;
         }
-        mark(tables, set, port);
-        let claimed = tables.claim(request, port);
-        if claimed != IN_USE {
-            return (claimed, port);
+        if taken.claimed() != IN_USE {
+            return (taken.claimed(), taken.port());
         }
-        from = port + 1;
+        from = taken.port() + 1;
     }
     // Nothing: some of the hints may have been true once. The table knows, port by port.
-    for step in 0..=SET_WORDS as u32 {
+    let mut step = 0;
+    for _ in 0..CLAIMS {
+        step = tables.verify_from(request, set, start >> 6 | step << 16, range.0);
+        if step > SET_WORDS as u32 {
+            break;
+        }
         let word = ((start >> 6) + step) & (SET_WORDS as u32 - 1);
-        if tables.verify_word(request, set, word, range.0) == 0 {
-            continue;
-        }
-        let first = max(word << 6, range.first());
+        let from = max(word << 6, range.first());
         let last = min(word << 6 | 63, range.last());
-        let port = tables.next_free(set, protocol, first, last);
-        if port == NO_PORT {
-            continue;
+        let taken = Taken(tables.take(request, set, from, last));
+        if taken.port() == NO_PORT {
+            step += 1;
+        } else if taken.claimed() != IN_USE {
+            return (taken.claimed(), taken.port());
         }
-        mark(tables, set, port);
-        let claimed = tables.claim(request, port);
-        if claimed != IN_USE {
-            return (claimed, port);
-        }
+        // Else somebody was faster; the word may have another one.
     }
     (IN_USE, NO_PORT)
+}
+
+/// A port, and what became of the claim for it, in one word.
+struct Taken(u64);
+
+impl Taken {
+    #[inline(always)]
+    const fn port(&self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline(always)]
+    const fn claimed(&self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// Claims the lowest port from `from` to `last` that looks free. Returns the port, or [`NO_PORT`], and
+/// in the upper half what became of the claim.
+#[inline(always)]
+pub fn take<T: PortTables + ?Sized>(
+    tables: &T,
+    request: &Request,
+    set: u32,
+    from: u32,
+    last: u32,
+) -> u64 {
+    let port = tables.next_free(set, request.key.protocol, from, last);
+    if port == NO_PORT {
+        return 0;
+    }
+    mark(tables, set, port);
+    u64::from(port) | u64::from(tables.claim(request, port)) << 32
+}
+
+/// The first word from some steps behind the first one on, as a ring, that has a free port: how many
+/// steps; more than there are words where none has. `from` is the first word and, from bit 16 on, the
+/// steps.
+#[inline(always)]
+pub fn verify_from<T: PortTables + ?Sized>(
+    tables: &T,
+    request: &Request,
+    set: u32,
+    from: u32,
+    range: u32,
+) -> u32 {
+    let (first_word, mut step) = (from & 0xffff, from >> 16);
+    // The first word comes again as the last one: its ports below the start.
+    for _ in 0..=SET_WORDS as u32 / SPAN {
+        if step > SET_WORDS as u32 {
+            break;
+        }
+        let word = (first_word + step) & (SET_WORDS as u32 - 1);
+        let found = tables.verify_span(request, set, word, range);
+        if found < SPAN {
+            return step + found;
+        }
+        step += SPAN;
+    }
+    NO_WORD
+}
+
+/// How many words behind the first one is the first of a span that has a free port; [`SPAN`] or more
+/// where none has.
+#[inline(always)]
+pub fn verify_span<T: PortTables + ?Sized>(
+    tables: &T,
+    request: &Request,
+    set: u32,
+    first_word: u32,
+    range: u32,
+) -> u32 {
+    for step in 0..SPAN {
+        let word = (first_word + step) & (SET_WORDS as u32 - 1);
+        if tables.verify_word(request, set, word, range) != 0 {
+            return step;
+        }
+    }
+    SPAN
 }
 
 /// Looks at the lowest ports anew, until one of them is free.
@@ -328,15 +412,17 @@ fn verify_lowest<T: PortTables + ?Sized>(tables: &T, request: &Request, set: u32
     };
     let is_fresh = tables.hints(stamp_at) == now;
     let first = range.first() >> 6;
-    for step in 0..SET_WORDS as u32 {
-        let word = first + step;
-        if word > range.last() >> 6 || is_fresh && step >= EXACT_WORDS {
-            break;
-        }
-        if tables.verify_word(request, set, word, range.0) != 0 {
+    let mut is_found = false;
+    for step in 0..EXACT_WORDS {
+        if tables.verify_word(request, set, first + step, range.0) != 0 {
+            is_found = true;
             break;
         }
     }
+    if is_found || is_fresh {
+        return;
+    }
+    tables.verify_from(request, set, first | EXACT_WORDS << 16, range.0);
     tables.put_hints(stamp_at, now);
 }
 
@@ -350,10 +436,33 @@ pub fn next_free<T: PortTables + ?Sized>(
     from: u32,
     last: u32,
 ) -> u32 {
-    let mut word = from >> 6;
+    let mut from = from;
+    for _ in 0..=SET_WORDS as u32 / SPAN {
+        if from > last {
+            break;
+        }
+        let port = tables.next_free_in_span(set, protocol, from, last);
+        if port != NO_PORT {
+            return port;
+        }
+        from = ((from >> 6) + SPAN) << 6;
+    }
+    NO_PORT
+}
+
+/// As [`next_free`], within the first words of what is left.
+#[inline(always)]
+pub fn next_free_in_span<T: PortTables + ?Sized>(
+    tables: &T,
+    set: u32,
+    protocol: Protocol,
+    from: u32,
+    last: u32,
+) -> u32 {
     let mut below = !0 << (from & 63);
-    for _ in 0..SET_WORDS {
-        if word > last >> 6 || from > last {
+    for step in 0..SPAN {
+        let word = (from >> 6) + step;
+        if word > last >> 6 {
             break;
         }
         let open = below & tables.open(set, protocol, word);
@@ -362,7 +471,6 @@ pub fn next_free<T: PortTables + ?Sized>(
             return if port <= last { port } else { NO_PORT };
         }
         below = !0;
-        word += 1;
     }
     NO_PORT
 }
@@ -373,8 +481,8 @@ pub fn open<T: PortTables + ?Sized>(tables: &T, set: u32, protocol: Protocol, wo
     !(tables.hints(word_index(set, word)) | barred(tables, set, protocol, word))
 }
 
-/// Looks up every port of a word that is hinted at, and takes back the hints that are not true any
-/// more. Returns the ports of the word that are free by then.
+/// Looks up every port of a word that may be handed out, and brings the hints into line with what the
+/// table says. Returns the ports that are free.
 #[inline(always)]
 pub fn verify_word<T: PortTables + ?Sized>(
     tables: &T,
@@ -383,20 +491,18 @@ pub fn verify_word<T: PortTables + ?Sized>(
     word: u32,
     range: u32,
 ) -> u64 {
-    let range = Range(range);
     let index = word_index(set, word);
-    let hints = tables.hints(index);
-    let usable = within(word, range) & !barred(tables, set, request.key.protocol, word);
+    let usable = within(word, Range(range)) & !barred(tables, set, request.key.protocol, word);
+    if usable == 0 {
+        return 0;
+    }
     let mut unused = 0;
     for bit in 0..64 {
-        if (hints & usable) >> bit & 1 != 0 {
-            unused = tables.with_unused(unused, request, word << 6 | bit);
-        }
+        unused = tables.with_unused(unused, request, usable, word << 6 | bit);
     }
-    if unused != 0 {
-        tables.clear_hints(index, unused);
-    }
-    usable & !hints | unused
+    tables.clear_hints(index, unused);
+    tables.set_hints(index, usable & !unused);
+    unused
 }
 
 /// The bits of a word that stand for ports of the range.
@@ -416,16 +522,17 @@ const fn within(word: u32, range: Range) -> u64 {
     bits
 }
 
-/// `unused`, with the bit of a port added where the table has no row for the request's connection
-/// from it.
+/// `unused`, with the bit of a port added if that is usable and the table has no row for the request's
+/// connection from it.
 #[inline(always)]
 pub fn with_unused<T: PortTables + ?Sized>(
     tables: &T,
     unused: u64,
     request: &Request,
+    usable: u64,
     port: u32,
 ) -> u64 {
-    if is_used(tables, request, port) {
+    if usable >> (port & 63) & 1 == 0 || is_used(tables, request, port) {
         unused
     } else {
         unused | 1 << (port & 63)

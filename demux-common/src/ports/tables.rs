@@ -55,6 +55,26 @@ pub trait PortTables: Tables {
     fn next_free(&self, set: u32, protocol: Protocol, from: u32, last: u32) -> u32 {
         search::next_free(self, set, protocol, from, last)
     }
+    /// [`search::next_free_in_span`].
+    #[inline(always)]
+    fn next_free_in_span(&self, set: u32, protocol: Protocol, from: u32, last: u32) -> u32 {
+        search::next_free_in_span(self, set, protocol, from, last)
+    }
+    /// [`search::take`].
+    #[inline(always)]
+    fn take(&self, request: &Request, set: u32, from: u32, last: u32) -> u64 {
+        search::take(self, request, set, from, last)
+    }
+    /// [`search::verify_from`].
+    #[inline(always)]
+    fn verify_from(&self, request: &Request, set: u32, from: u32, range: u32) -> u32 {
+        search::verify_from(self, request, set, from, range)
+    }
+    /// [`search::verify_span`].
+    #[inline(always)]
+    fn verify_span(&self, request: &Request, set: u32, word: u32, range: u32) -> u32 {
+        search::verify_span(self, request, set, word, range)
+    }
     /// [`search::claim`].
     #[inline(always)]
     fn claim(&self, request: &Request, port: u32) -> u32 {
@@ -62,8 +82,8 @@ pub trait PortTables: Tables {
     }
     /// [`search::with_unused`].
     #[inline(always)]
-    fn with_unused(&self, unused: u64, request: &Request, port: u32) -> u64 {
-        search::with_unused(self, unused, request, port)
+    fn with_unused(&self, unused: u64, request: &Request, usable: u64, port: u32) -> u64 {
+        search::with_unused(self, unused, request, usable, port)
     }
     /// [`search::verify_word`].
     #[inline(always)]
