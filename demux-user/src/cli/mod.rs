@@ -12,12 +12,14 @@ mod context;
 mod counters;
 mod dump;
 mod explain;
+mod kill;
 mod load;
 #[cfg(feature = "log")]
 mod log;
 mod man;
 mod maps;
 mod names;
+mod ports;
 mod set;
 mod settings;
 mod status;
@@ -143,12 +145,14 @@ enum Command {
     Set(set::Args),
     Bind(bind::Args),
     Unbind(unbind::Args),
+    Kill(kill::Args),
     Status(status::Args),
     Settings(settings::Args),
     Counters(counters::Args),
     Bindings(bindings::Args),
     #[command(visible_alias = "conns")]
     Connections(connections::Args),
+    Ports(ports::Args),
     Explain(explain::Args),
     Maps(maps::Args),
     Dump(dump::Args),
@@ -163,6 +167,8 @@ enum Outcome {
     Done,
     /// A check found something.
     Found,
+    /// Some of several things were not done, and the output says which.
+    Incomplete,
 }
 
 impl Command {
@@ -176,11 +182,13 @@ impl Command {
             Self::Set(args) => args.run(context),
             Self::Bind(args) => args.run(context),
             Self::Unbind(args) => args.run(context),
+            Self::Kill(args) => args.run(context),
             Self::Status(args) => args.run(context),
             Self::Settings(args) => args.run(context),
             Self::Counters(args) => args.run(context),
             Self::Bindings(args) => args.run(context),
             Self::Connections(args) => args.run(context),
+            Self::Ports(args) => args.run(context),
             Self::Explain(args) => args.run(context),
             Self::Maps(args) => args.run(context),
             Self::Dump(args) => args.run(context),
@@ -224,6 +232,7 @@ pub fn run(arguments: &[OsString], out: &mut dyn Write, err: &mut dyn Write) -> 
     match result {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Found) => 7,
+        Ok(Outcome::Incomplete) => 1,
         // Whoever read our output has read enough.
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
