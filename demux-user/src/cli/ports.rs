@@ -68,10 +68,13 @@ impl Args {
             });
         }
         if found.hidden > 0 {
+            let sockets = match found.hidden {
+                1 => "1 socket".to_owned(),
+                count => format!("{count} sockets"),
+            };
             context.note(format!(
-                "{} sockets have no PID here: their processes belong to other users, or to another PID \
-                 namespace; root sees those of this one",
-                found.hidden
+                "{sockets} without a PID: held by processes of other users, which only root can look \
+                 into, or of another PID namespace"
             ));
         }
         Ok(Outcome::Done)
