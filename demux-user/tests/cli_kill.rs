@@ -12,11 +12,15 @@ use std::{
 use common::{
     bpf::{GENERIC, attach_xdp, xdp_program},
     demux::Demux,
-    inside::{Inside, XDP_DROP, key},
+    frames::FrameSocket,
+    inside::{Inside, SYN, Stations, XDP_DROP, key},
     netns::Netns,
     pair::{FAMILIES, Family, HOST, PEER, Pair},
     privileges::{CAP_NET_ADMIN, CAP_NET_RAW, PublicBinary, without_capability},
-    sockets::{ask, bind, connect, connect_to, is_silent, listen, socket, talk, udp, udp_to},
+    sockets::{
+        ask, bind, connect, connect_result, connect_to, is_silent, listen, socket,
+        start_connecting, talk, udp, udp_to,
+    },
     user::NOBODY,
     wait::wait_for,
 };
@@ -25,7 +29,10 @@ use demux_common::{
 };
 use demux_user::{
     local_address,
-    sockets::{self, SocketState, States},
+    sockets::{
+        self, SocketState, States,
+        destroy::{Destroyed, Destroyer},
+    },
 };
 use nix::sys::socket::{setsockopt, sockopt::ReusePort};
 use serde_json::{Value, json};
@@ -66,6 +73,7 @@ fn vanish(stream: TcpStream) {
         )
     };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    drop(stream);
 }
 
 /// How many TCP sockets of a namespace are in these states.
@@ -226,15 +234,68 @@ fn connections_end_in_every_state() {
     assert_eq!(actions(&demux.items("kill state time-wait")), ["destroyed"]);
     assert_eq!(count(host, &[SocketState::TimeWait]), 0);
 
-    // Nobody has answered it.
-    let opening = common::sockets::start_connecting(host, "10.0.0.77:9".parse().unwrap());
-    let (open, handshake) = ([SocketState::SynSent], demux.items("connections rport 9"));
-    assert_eq!(count(host, &open), 1);
-    // Without an Ethernet address of the remote the SYN has not left yet, and there is no row.
-    assert_eq!(handshake, [0; 0]);
-    drop(opening);
-    assert_eq!(demux.items("connections"), [0; 0]);
     assert_eq!(count(host, &[SocketState::Listen]), 1);
+}
+
+#[test]
+fn handshakes_end_too() {
+    let pair = Pair::new();
+    let demux = loaded(&pair);
+    let Pair { host, peer } = &pair;
+    let listener = listen(host, Family::V4.at_host(80));
+    // So that the hosts know each other's Ethernet address.
+    drop(talked(peer, &listener, Family::V4.at_host(80)));
+    let nothing = xdp_program("nothing", XDP_DROP as u8);
+    let index = peer.index(PEER);
+    let _link = peer.enter(|| attach_xdp(nothing.as_fd(), index, GENERIC));
+
+    let opening = start_connecting(host, Family::V4.at_peer(9));
+    assert_eq!(demux.item("connections rport 9")["state"], "SYN-SENT");
+    assert_eq!(actions(&demux.items("kill rport 9")), ["destroyed"]);
+    let error = connect_result(&opening).unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+
+    let stations = Stations {
+        from: peer.mac(PEER),
+        to: host.mac(HOST),
+    };
+    let (remote, local) = (Family::V4.at_peer(4000), Family::V4.at_host(80));
+    FrameSocket::new(peer, PEER).send(&stations.segment(remote, local, SYN, [1, 0]));
+    wait_for("a handshake", || {
+        demux.items("connections state syn-received").len() == 1
+    });
+    assert_eq!(count(host, &[SocketState::SynReceived]), 1);
+    let items = demux.items("kill state syn-received");
+    assert_eq!(actions(&items), ["destroyed"]);
+    assert_eq!(count(host, &[SocketState::SynReceived]), 0);
+    assert_eq!(count(host, &[SocketState::Listen]), 1);
+    assert_eq!(demux.items("connections state syn-received"), [0; 0]);
+}
+
+#[test]
+fn a_listener_is_not_hit_in_the_place_of_a_socket_that_has_ended() {
+    let pair = Pair::new();
+    let Pair { host, peer } = &pair;
+    let listener = listen(host, Family::V4.at_host(80));
+    let (_client, server) = connect(peer, &listener, Family::V4.at_host(80));
+    let unconnected = udp(host, Family::V4.at_host(53));
+    let connected = udp_to(host, Family::V4.at_host(54), Family::V4.at_peer(9));
+    let (mut sockets, mut destroyer) = host.enter(|| {
+        let of = |protocol| sockets::all(protocol, States::CONNECTED).unwrap();
+        let sockets = [of(Protocol::Tcp), of(Protocol::Udp)].concat();
+        (sockets, Destroyer::open().unwrap())
+    });
+    vanish(server);
+    drop(connected);
+    assert_eq!(sockets.len(), 2);
+    // Where the kernel would find another one instead.
+    sockets[1].local.set_port(53);
+    for socket in &sockets {
+        assert_eq!(destroyer.destroy(socket).unwrap(), Destroyed::Gone);
+    }
+    assert_eq!(count(host, &[SocketState::Listen]), 1);
+    let client = udp(peer, Family::V4.at_peer(4000));
+    ask(&client, &unconnected, Family::V4.at_host(53));
 }
 
 #[test]
