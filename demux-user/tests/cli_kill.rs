@@ -5,7 +5,7 @@ mod common;
 use std::{
     collections::BTreeSet,
     io::{ErrorKind, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
@@ -35,6 +35,7 @@ use demux_user::{
     },
 };
 use nix::sys::socket::{setsockopt, sockopt::ReusePort};
+use rtnetlink::RouteMessageBuilder;
 use serde_json::{Value, json};
 
 fn loaded(pair: &Pair) -> Demux<'_> {
@@ -343,20 +344,22 @@ fn a_connected_udp_socket_ends_and_an_unconnected_one_is_left_alone() {
 fn sockets_that_share_a_four_tuple_end_together() {
     let pair = Pair::new();
     let demux = loaded(&pair);
-    let two = [(); 2].map(|()| {
-        let socket = pair
-            .host
-            .enter(|| socket(libc::AF_INET, libc::SOCK_DGRAM, 0));
-        setsockopt(&socket, ReusePort, &true).unwrap();
-        bind(&socket, Family::V4.at_host(6000));
-        connect_to(&socket, Family::V4.at_peer(9));
-        std::net::UdpSocket::from(socket)
-    });
-    two[0].send(b"x").unwrap();
-    assert_eq!(actions(&demux.items("kill rport 9")), ["destroyed"]);
-    for socket in &two {
-        let error = socket.recv(&mut [0; 16]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+    for (family, domain) in [(Family::V4, libc::AF_INET), (Family::V6, libc::AF_INET6)] {
+        let three = [(); 3].map(|()| {
+            let socket = pair.host.enter(|| socket(domain, libc::SOCK_DGRAM, 0));
+            setsockopt(&socket, ReusePort, &true).unwrap();
+            bind(&socket, family.at_host(6000));
+            connect_to(&socket, family.at_peer(9));
+            let socket = std::net::UdpSocket::from(socket);
+            socket.set_nonblocking(true).unwrap();
+            socket
+        });
+        three[0].send(b"x").unwrap();
+        assert_eq!(actions(&demux.items("kill rport 9")), ["destroyed"]);
+        for socket in &three {
+            let error = socket.recv(&mut [0; 16]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+        }
     }
 }
 
@@ -470,7 +473,7 @@ fn link_local_connections_are_reset_too() {
     let pair = Pair::new();
     let demux = loaded(&pair);
     let Pair { host, peer } = &pair;
-    let at = SocketAddr::V6(std::net::SocketAddrV6::new(
+    let at = SocketAddr::V6(SocketAddrV6::new(
         link_local(host, HOST),
         80,
         0,
@@ -482,6 +485,14 @@ fn link_local_connections_are_reset_too() {
     assert_eq!(end_of(&mut server), ErrorKind::ConnectionAborted);
     assert_eq!(end_of(&mut client), ErrorKind::ConnectionReset);
 
+    // Its like stand on every interface, and by themselves packets would go by this one.
+    host.veth("other0", peer, "other1");
+    let route = RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 64)
+        .output_interface(host.index("other0"))
+        .priority(1)
+        .build();
+    host.add_route(route);
     let (mut client, server) = talked(peer, &listener, at);
     vanish(server);
     assert_eq!(actions(&demux.items("kill lport 80")), ["reset"]);
@@ -489,7 +500,7 @@ fn link_local_connections_are_reset_too() {
 }
 
 /// The address that an interface has made for itself.
-fn link_local(netns: &Netns, interface: &str) -> std::net::Ipv6Addr {
+fn link_local(netns: &Netns, interface: &str) -> Ipv6Addr {
     let index = netns.index(interface);
     common::wait::wait_for_some("a link-local address", || {
         let addresses = netns.enter(|| local_address::by_interface().unwrap());
