@@ -16,6 +16,8 @@ pub enum Capability {
     Bpf,
     /// To load and attach network programs, and to change interfaces.
     NetAdmin,
+    /// To send packets that no protocol of the kernel has made.
+    NetRaw,
     /// To load programs that the verifier trusts with more.
     Perfmon,
     /// To mount, to enter namespaces, and to look at objects of others.
@@ -28,6 +30,7 @@ impl Capability {
         match self {
             Self::Bpf => "CAP_BPF",
             Self::NetAdmin => "CAP_NET_ADMIN",
+            Self::NetRaw => "CAP_NET_RAW",
             Self::Perfmon => "CAP_PERFMON",
             Self::SysAdmin => "CAP_SYS_ADMIN",
         }
@@ -38,6 +41,7 @@ impl Capability {
         match self {
             Self::Bpf => CapabilitySet::BPF | CapabilitySet::SYS_ADMIN,
             Self::NetAdmin => CapabilitySet::NET_ADMIN,
+            Self::NetRaw => CapabilitySet::NET_RAW,
             Self::Perfmon => CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN,
             Self::SysAdmin => CapabilitySet::SYS_ADMIN,
         }

@@ -113,9 +113,21 @@ impl<'t> Reader<'t> {
     ///
     /// Where the map cannot be read, and what `visit` returns.
     pub fn for_each(&self, mut visit: impl FnMut(Row) -> Result<()>) -> Result<()> {
+        self.for_each_with_parts(|row, _, _| visit(row))
+    }
+
+    /// As [`Reader::for_each`], with what the row was put together from.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::for_each`].
+    pub fn for_each_with_parts(
+        &self,
+        mut visit: impl FnMut(Row, &ConnectionKey, &Connection) -> Result<()>,
+    ) -> Result<()> {
         self.tables.for_each_connection(|key, connection| {
             match self.joiner.row(&key, &connection) {
-                Some(row) => visit(row),
+                Some(row) => visit(row, &key, &connection),
                 None => Ok(()),
             }
         })

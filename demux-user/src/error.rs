@@ -53,6 +53,9 @@ pub enum Error {
     /// No binding of that name or pattern.
     #[error("no binding {0:?}")]
     BindingNotFound(String),
+    /// No row of the connection table is what was asked for.
+    #[error("no connection matches the filter")]
+    ConnectionNotFound,
     /// No map of that name.
     #[error("no map {0:?}")]
     MapNotFound(String),
@@ -329,6 +332,7 @@ impl Error {
             Self::NotAttached(_) => ("not_attached", Status::NotFound),
             Self::UnknownNamespace { .. } => ("unknown_namespace", Status::NotFound),
             Self::BindingNotFound(_) => ("binding_not_found", Status::NotFound),
+            Self::ConnectionNotFound => ("connection_not_found", Status::NotFound),
             Self::MapNotFound(_) => ("map_not_found", Status::NotFound),
 
             Self::MissingCapability { .. } => ("permission_denied", Status::Permission),
@@ -379,6 +383,7 @@ impl Error {
                 "give a name from: ip netns list, or a path such as /proc/PID/ns/net".into()
             }
             Self::BindingNotFound(_) => "list bindings with: demux bindings".into(),
+            Self::ConnectionNotFound => "list connections with: demux connections FILTER".into(),
             Self::MapNotFound(_) => "list maps with: demux maps".into(),
             Self::MissingCapability { .. } => "run it as root, or grant the capability".into(),
             Self::AddressInUse { .. } => {
@@ -452,6 +457,9 @@ fn correct_form(what: &str) -> &'static str {
         "setting" => "see what there is with: demux settings",
         "binding name" => "choose letters, digits, dots, dashes and underscores, such as web-1",
         "filter" => "see: demux connections --help",
+        "kill filter" => {
+            "say which, as in: demux kill remote 192.0.2.7; or end all of them: demux kill state all"
+        }
         "packet" | "endpoint" | "endpoints" | "direction" | "TCP flags" => {
             "write it as in: demux explain tcp from 10.0.0.1:40000 to 10.0.0.2:80 --flags syn"
         }

@@ -43,6 +43,15 @@ fn ports_are_numbers_from_0_to_65535() {
             .hints(&["ADDRESS:PORT"]);
         invalid(&demux, &format!("unbind udp {local}")).says(&[reason]);
     }
+    for (ports, reason) in [
+        ("65536", "\"65536\" is not a port from 0 to 65535"),
+        ("http", "\"http\" is not a port"),
+        ("80-79", "the range 80-79 ends before it starts"),
+        ("-1", "\"-1\" is not a port"),
+        (":", "\"\" is not a port"),
+    ] {
+        invalid(&demux, &format!("ports {ports}")).says(&["port", ports, reason]);
+    }
     for endpoint in ["10.0.0.1:65536", "10.0.0.1:-1", "10.0.0.1:abc", "10.0.0.1"] {
         let line = format!("explain tcp from {endpoint} to 10.0.0.2:80");
         invalid(&demux, &line).says(&[endpoint, "a port from 0 to 65535"]);
@@ -52,6 +61,7 @@ fn ports_are_numbers_from_0_to_65535() {
         invalid(&demux, &format!("connections {filter}"))
             .says(&["filter", word])
             .hints(&["connections --help"]);
+        invalid(&demux, &format!("kill {filter}")).says(&["filter", word]);
     }
 }
 
@@ -120,6 +130,7 @@ fn targets_and_other_words_are_those_of_this_version() {
             "bind sctp :81",
             "unknown protocol \"sctp\"; available: tcp, udp",
         ),
+        ("ports --proto sctp", "unknown protocol \"sctp\""),
         ("load v1 --mode fast", "unknown mode \"fast\""),
         (
             "load v1 --default reject",
@@ -363,6 +374,9 @@ fn nothing_is_loaded_is_told_by_every_command_that_needs_it() {
         "counters",
         "bindings",
         "connections",
+        "ports",
+        "ports 80",
+        "kill lport 80",
         "maps",
         "dump CONFIG",
         "explain tcp from 10.0.0.1:1 to 10.0.0.2:2",

@@ -19,12 +19,13 @@ use demux_user::bpf;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// What reads and what writes an instance, and nothing else.
-const READERS: [&str; 7] = [
+const READERS: [&str; 8] = [
     "status",
     "settings",
     "counters",
     "bindings",
     "connections",
+    "ports",
     "maps",
     "explain tcp from 10.0.0.1:1 to 10.0.0.2:2",
 ];

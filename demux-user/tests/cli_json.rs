@@ -72,6 +72,20 @@ const CONNECTION: &[&str] = &[
     "expires_ms",
     "seen",
 ];
+const PORT: &[&str] = &[
+    "protocol",
+    "port",
+    "last_port",
+    "owner",
+    "pid",
+    "process",
+    "binding",
+    "target",
+    "dev",
+    "local",
+    "states",
+    "count",
+];
 const EXPLANATION: &[&str] = &["verdict", "reason", "stage", "binding", "target"];
 
 #[track_caller]
@@ -116,6 +130,7 @@ fn items_have_the_promised_keys() {
         ("counters", COUNTER, 4),
         ("bindings", BINDING, 2),
         ("connections", CONNECTION, 4),
+        ("ports", PORT, 6),
         ("settings", &["key", "value"], 10),
         (
             "maps",
@@ -309,6 +324,7 @@ fn every_noun_writes_lines_documents_and_tables() {
         "counters",
         "bindings",
         "connections",
+        "ports",
         "maps",
         "explain tcp from 10.0.0.1:9 to 10.0.0.2:80",
     ]
@@ -492,6 +508,11 @@ fn commands_that_change_something_answer_in_json_too() {
         (&row["interface"], &row["already"]),
         (&HOST.into(), &true.into())
     );
+    let killed = demux.item("kill lport 80 --forget");
+    assert_eq!(
+        (&killed["action"], &killed["state"]),
+        (&"forgotten".into(), &"ESTABLISHED".into())
+    );
     assert_eq!(demux.item("bind tcp :81")["name"], "tcp-81");
     assert_eq!(demux.item("unbind tcp :81")["name"], "tcp-81");
     assert_eq!(demux.items("confirm"), [0; 0]);
@@ -519,7 +540,7 @@ fn completions_and_manual_pages_are_written() {
         let line = format!("completions {shell}");
         let run = finish(&mut bare(&line), &line);
         assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{run}");
-        for word in ["connections", "bind", "netns"] {
+        for word in ["connections", "ports", "kill", "bind", "netns"] {
             assert!(run.stdout.contains(word), "{word} is missing for {shell}");
         }
     }

@@ -2,17 +2,15 @@
 
 mod common;
 
-use std::{
-    fs,
-    os::unix::fs::{PermissionsExt as _, symlink},
-};
+use std::{fs, os::unix::fs::symlink};
 
 use common::{
     demux::{BINARY, Demux, Run, bare, finish, refusal},
     netns::Netns,
     pair::{Family, HOST, Pair},
     privileges::{
-        CAP_SYS_ADMIN, PublicBinary, as_ip_netns_exec_does, with_an_old_kernel, without_capability,
+        CAP_SYS_ADMIN, PublicBinary, as_ip_netns_exec_does, share_with, with_an_old_kernel,
+        without_capability,
     },
     sockets::{connect, listen},
     user::NOBODY,
@@ -47,6 +45,8 @@ fn users_without_capabilities_are_told_which_are_missing() {
         "status",
         "bindings",
         "connections",
+        "ports",
+        "kill lport 80 --forget",
         "bind tcp :80",
         "set track=bound",
         "confirm",
@@ -211,14 +211,7 @@ fn who_may_read_the_maps_needs_no_capability_to_look() {
     let _ends = connect(&pair.peer, &listener, Family::V4.at_host(80));
 
     // The numbers that a member of the group demux would have.
-    let directory = demux.directory();
-    share(demux.bpffs());
-    share(&demux.bpffs().join("demux"));
-    share(&directory);
-    for entry in fs::read_dir(&directory).unwrap() {
-        share(&entry.unwrap().path());
-    }
-    share(&directory.join("progs/demux_explain"));
+    share_with(&demux, NOBODY);
 
     let public = PublicBinary::new();
     for (line, shown) in [
@@ -241,13 +234,6 @@ fn who_may_read_the_maps_needs_no_capability_to_look() {
             public.run_as(command, NOBODY);
         });
     }
-}
-
-/// Gives a pin, with the mode that demux chose for it, to the group of nobody.
-fn share(path: &std::path::Path) {
-    let mode = fs::metadata(path).unwrap().permissions().mode();
-    std::os::unix::fs::chown(path, None, Some(NOBODY)).unwrap();
-    assert_eq!(fs::metadata(path).unwrap().permissions().mode(), mode);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod context;
 mod counters;
 mod dump;
 mod explain;
+mod kill;
 mod load;
 #[cfg(feature = "log")]
 mod log;
@@ -20,6 +21,7 @@ mod man;
 mod maps;
 mod names;
 mod release;
+mod ports;
 mod set;
 mod settings;
 mod status;
@@ -147,12 +149,14 @@ enum Command {
     Unbind(unbind::Args),
     Allocate(allocate::Args),
     Release(release::Args),
+    Kill(kill::Args),
     Status(status::Args),
     Settings(settings::Args),
     Counters(counters::Args),
     Bindings(bindings::Args),
     #[command(visible_alias = "conns")]
     Connections(connections::Args),
+    Ports(ports::Args),
     Explain(explain::Args),
     Maps(maps::Args),
     Dump(dump::Args),
@@ -167,6 +171,8 @@ enum Outcome {
     Done,
     /// A check found something.
     Found,
+    /// Some of several things were not done, and the output says which.
+    Incomplete,
 }
 
 impl Command {
@@ -182,11 +188,13 @@ impl Command {
             Self::Unbind(args) => args.run(context),
             Self::Allocate(args) => args.run(context),
             Self::Release(args) => args.run(context),
+            Self::Kill(args) => args.run(context),
             Self::Status(args) => args.run(context),
             Self::Settings(args) => args.run(context),
             Self::Counters(args) => args.run(context),
             Self::Bindings(args) => args.run(context),
             Self::Connections(args) => args.run(context),
+            Self::Ports(args) => args.run(context),
             Self::Explain(args) => args.run(context),
             Self::Maps(args) => args.run(context),
             Self::Dump(args) => args.run(context),
@@ -230,6 +238,7 @@ pub fn run(arguments: &[OsString], out: &mut dyn Write, err: &mut dyn Write) -> 
     match result {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Found) => 7,
+        Ok(Outcome::Incomplete) => 1,
         // Whoever read our output has read enough.
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(error) => {

@@ -39,6 +39,12 @@ impl Filter {
         parse::parse(words).map(Self)
     }
 
+    /// Whether the filter has no words, and wants every connection for that reason.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0 == Expression::Everything
+    }
+
     /// Whether the filter wants this connection.
     #[must_use]
     pub fn matches(&self, row: &Row) -> bool {

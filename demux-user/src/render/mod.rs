@@ -10,9 +10,11 @@ mod counters;
 mod error;
 mod explanation;
 mod json;
+mod killed;
 mod list;
 mod loaded;
 mod maps;
+mod ports;
 mod record;
 mod settings;
 mod status;
@@ -28,9 +30,11 @@ pub use self::{
     counters::CounterRow,
     error::{ErrorView, write_error},
     explanation::{ExplanationRow, write_explanation},
+    killed::KilledRow,
     list::{Column, List, Row, left, right},
     loaded::{LoadedRow, NameRow},
     maps::MapRow,
+    ports::PortRow,
     record::{Record, records},
     settings::SettingRow,
     status::{InterfaceStatus, Status, write_status},

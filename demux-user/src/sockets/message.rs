@@ -3,15 +3,23 @@
 //! The crate netlink-packet-sock-diag allocates for every answer and drops the time that a TIME-WAIT
 //! socket has left.
 
-use demux_common::{address::Address, protocol::Protocol};
+use std::net::IpAddr;
+
+use demux_common::{
+    address::{Address, Family},
+    protocol::Protocol,
+};
 use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, network_endian};
 
-use super::States;
+use super::{Socket, States};
 use crate::netlink::attribute;
 
 /// The type of a question about one family, and of what answers it.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
+/// The type of a request to end one socket.
+pub(super) const SOCK_DESTROY: u16 = 21;
 
 /// The attribute that says whether an IPv6 socket leaves IPv4 alone.
 const SKV6ONLY: u16 = 11;
@@ -78,6 +86,50 @@ impl Request {
             states: states.request(),
             ..Self::new_zeroed()
         }
+    }
+
+    /// Exactly this socket, by its endpoints, its device and its cookie.
+    pub(super) fn exactly(socket: &Socket) -> Self {
+        let family = match socket.family {
+            Family::Ipv4 => INET,
+            Family::Ipv6 => INET6,
+        };
+        let mut request = Self::new(family, socket.protocol, States::ALL);
+        request.id = SocketId {
+            local_port: socket.local.port().into(),
+            remote_port: socket.remote.port().into(),
+            local: address_bytes(family, socket.local.ip()),
+            remote: address_bytes(family, socket.remote.ip()),
+            ifindex: socket.ifindex,
+            cookie: [socket.cookie as u32, (socket.cookie >> 32) as u32],
+        };
+        request
+    }
+
+    /// A socket that does not exist: no cookie is 1 again after the first socket of the machine, and
+    /// no socket has these endpoints.
+    pub(super) fn of_nobody(protocol: Protocol) -> Self {
+        let mut request = Self::new(INET, protocol, States::ALL);
+        request.id.cookie = [1, 0];
+        request
+    }
+
+    /// The request as bytes, for a message of another type.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+}
+
+/// An address as a socket of a family has it: of IPv4 the first bytes, or the mapped address of IPv6.
+fn address_bytes(family: u8, address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) if family == INET => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&address.octets());
+            bytes
+        }
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The kernel's own TCP and UDP sockets of the current network namespace, asked of sock_diag.
 //!
-//! Reading them needs no capability. Nothing here changes a socket.
+//! Reading them needs no capability. Only [`destroy`] changes one.
 
+pub mod destroy;
 mod message;
 pub mod owner;
 mod state;

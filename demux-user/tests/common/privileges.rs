@@ -2,7 +2,11 @@
 
 use std::{
     fs, io,
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
+    path::Path,
     process::Command,
 };
 
@@ -12,7 +16,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use super::demux::BINARY;
+use super::demux::{BINARY, Demux};
 
 /// A copy of the binary that every user may run, whoever may look into the directory of the build.
 #[derive(Debug)]
@@ -62,7 +66,26 @@ pub fn without_capability(command: &mut Command, number: u32) {
     });
 }
 
+pub const CAP_NET_ADMIN: u32 = 12;
+pub const CAP_NET_RAW: u32 = 13;
 pub const CAP_SYS_ADMIN: u32 = 21;
+
+/// Gives what members of the group demux may read, with the modes that demux chose, to another group.
+pub fn share_with(demux: &Demux<'_>, group: u32) {
+    let share = |path: &Path| {
+        let mode = fs::metadata(path).unwrap().permissions().mode();
+        chown(path, None, Some(group)).unwrap();
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode(), mode);
+    };
+    let directory = demux.directory();
+    share(demux.bpffs());
+    share(&demux.bpffs().join("demux"));
+    share(&directory);
+    for entry in fs::read_dir(&directory).unwrap() {
+        share(&entry.unwrap().path());
+    }
+    share(&directory.join("progs/demux_explain"));
+}
 
 /// Lets the kernel call itself 2.6 to a command, as `setarch --uname-2.6` does.
 pub fn with_an_old_kernel(command: &mut Command) {
