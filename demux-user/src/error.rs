@@ -148,6 +148,8 @@ pub enum Error {
         interface: String,
         /// What was found, one entry each.
         risks: Vec<String>,
+        /// What to do about it, one entry each.
+        remedies: Vec<String>,
     },
     /// There is nothing left to confirm.
     #[error("the probation of {interface} has run out: its default is pass again")]
@@ -406,9 +408,10 @@ impl Error {
                 format!("see it with: bpftool net show dev {interface}; detach it first")
             }
             Self::OptionsDiffer { remedy, .. } => format!("apply them with: {remedy}"),
-            Self::UnsafeDefault { .. } => {
-                "keep the default at pass, or insist with --force (and --try SECONDS)".into()
-            }
+            Self::UnsafeDefault { remedies, .. } => format!(
+                "{}; else keep the default at pass, or insist with --force (and --try SECONDS)",
+                remedies.join("; ")
+            ),
             Self::ProbationOver { interface, default } => {
                 format!("try it again with: demux set default@{interface}={default} --try SECONDS")
             }

@@ -8,13 +8,16 @@ use common::{
     bpf::{GENERIC, attach_sk_lookup, attach_xdp, sk_lookup_program, xdp_program},
     netns::{Netns, Queues},
     nftables::{Hook, add_nat_chain},
+    pair::Family,
+    sockets::{listen, udp},
 };
 use demux_user::{
     interface::XdpMode,
     preflight::{self, Native},
 };
-use netlink_packet_route::link::MacVlanMode;
-use rtnetlink::{LinkBridge, LinkMacVlan};
+use netlink_packet_route::link::{MacVlanMode, MacVtapMode};
+use nix::sys::socket::{setsockopt, sockopt::BindToDevice};
+use rtnetlink::{LinkBridge, LinkMacVlan, LinkMacVtap, LinkVxlan};
 
 fn with_veth() -> Netns {
     let netns = Netns::new();
@@ -85,6 +88,76 @@ fn interfaces_that_take_packets_from_this_one_are_named() {
         ["the macvlan mac0 takes packets from v1"]
     );
     assert_eq!(risks(&netns, "br0"), [""; 0]);
+}
+
+#[test]
+fn sockets_that_are_bound_to_a_device_above_are_named() {
+    let netns = with_veth();
+    netns.add_link(LinkBridge::new("br0").build());
+    netns.set_master("v0", "br0");
+    // A macvlan above the bridge, so two steps above the port.
+    netns.add_link(LinkMacVlan::new("mac0", netns.index("br0"), MacVlanMode::Bridge).build());
+    netns.set_up("br0");
+    let any = |port| Family::V4.any(port);
+    let of_bridge = listen(&netns, any(80));
+    let of_macvlan = udp(&netns, Family::V6.any(53));
+    let of_port = udp(&netns, any(54));
+    let _free = listen(&netns, any(81));
+    setsockopt(&of_bridge, BindToDevice, &"br0".into()).unwrap();
+    setsockopt(&of_macvlan, BindToDevice, &"mac0".into()).unwrap();
+    setsockopt(&of_port, BindToDevice, &"v0".into()).unwrap();
+    assert_eq!(
+        risks(&netns, "v0"),
+        [
+            "v0 belongs to the bridge br0",
+            "the tcp socket 0.0.0.0:80 is bound to br0",
+            "the udp socket [::]:53 is bound to mac0",
+        ]
+    );
+    assert_eq!(
+        risks(&netns, "br0"),
+        [
+            "the macvlan mac0 takes packets from br0",
+            "the udp socket [::]:53 is bound to mac0",
+        ]
+    );
+    assert_eq!(risks(&netns, "mac0"), [""; 0]);
+}
+
+#[test]
+fn tap_devices_and_tunnels_over_an_interface_take_nothing_from_it() {
+    let netns = with_veth();
+    let vxlan = LinkVxlan::new("vxlan0", 5)
+        .dev(netns.index("v0"))
+        .port(4789)
+        .build();
+    netns.add_link(vxlan);
+    netns.add_link(LinkMacVtap::new("tap0", netns.index("v1"), MacVtapMode::Bridge).build());
+    assert_eq!(risks(&netns, "v0"), [""; 0]);
+    // But a macvtap is a macvlan whose frames a process takes.
+    assert_eq!(
+        risks(&netns, "v1"),
+        ["the macvtap tap0 takes packets from v1"]
+    );
+}
+
+#[test]
+fn every_risk_says_what_to_do() {
+    let netns = with_veth();
+    netns.add_link(LinkBridge::new("br0").build());
+    netns.set_master("v0", "br0");
+    netns.enter(|| add_nat_chain("gateway", "in", Hook::Prerouting, &["redir"]));
+    netns.enter(|| add_nat_chain("gateway", "out", Hook::Postrouting, &["masq"]));
+    let interface = netns.interface("v0");
+    let risks = netns.enter(|| preflight::risks(&interface).unwrap());
+    assert_eq!(risks.len(), 3);
+    assert_eq!(
+        preflight::remedies(&risks),
+        [
+            "bind the ports whose packets are translated or redirected",
+            "load br0 instead",
+        ]
+    );
 }
 
 #[test]

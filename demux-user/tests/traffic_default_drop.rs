@@ -11,8 +11,10 @@ use std::{
 
 use common::{
     demux::Demux,
+    frames::FrameSocket,
     in_both_modes,
-    pair::{FAMILIES, Family, HOST, PEER, Pair},
+    inside::Stations,
+    pair::{FAMILIES, Family, HOST, PEER, Pair, quick_netns},
     sockets::{ask, connect, connect_result, listen, ping, start_connecting, talk, udp, udp_to},
     wait::wait_for,
 };
@@ -22,6 +24,7 @@ in_both_modes! {
     questions_are_answered
     hosts_find_and_ping_each_other
     groups_and_everybody_are_reached
+    an_address_is_asked_for_and_given
     datagrams_in_fragments_arrive
     a_closed_tcp_port_is_silent_and_counted
     a_closed_udp_port_is_silent_and_counted
@@ -150,6 +153,52 @@ fn groups_and_everybody_are_reached(mode: &str) {
     assert_eq!(demux.count("pass", "broadcast"), 2);
     assert!(demux.count("pass", "multicast") >= 2);
     assert_eq!(demux.count("drop", "bound"), 0);
+}
+
+/// As with DHCP: the host has no address yet, asks everybody, and the answer goes to everybody or, past
+/// the tables of neighbours, to the address that it offers.
+fn an_address_is_asked_for_and_given(mode: &str) {
+    let pair = Pair {
+        host: quick_netns(),
+        peer: quick_netns(),
+    };
+    pair.host.veth(HOST, &pair.peer, PEER);
+    pair.peer.add_address(PEER, "10.0.0.1/24");
+    let demux = load_drop(&pair, mode);
+    let client = udp(&pair.host, Family::V4.any(68));
+    client.set_broadcast(true).unwrap();
+    let server = udp(&pair.peer, Family::V4.any(67));
+    server.set_broadcast(true).unwrap();
+
+    send_on(&client, HOST, "255.255.255.255:67");
+    let mut word = [0; 16];
+    let (length, from) = server.recv_from(&mut word).unwrap();
+    assert_eq!((length, from), (5, "0.0.0.0:68".parse().unwrap()));
+    send_on(&server, PEER, "255.255.255.255:68");
+    assert_eq!(client.recv(&mut word).unwrap(), 5);
+    let passed = demux.count("pass", "not-local");
+    let offer = Stations {
+        from: pair.peer.mac(PEER),
+        to: pair.host.mac(HOST),
+    };
+    let (from, to) = (Family::V4.at_peer(67), Family::V4.at_host(68));
+    FrameSocket::new(&pair.peer, PEER).send(&offer.datagram(from, to, b"offer"));
+    wait_for("the offer to be passed", || {
+        demux.count("pass", "not-local") > passed
+    });
+
+    // No command has been told of the address: until one is, demux leaves it alone.
+    pair.host.add_address(HOST, "10.0.0.2/24");
+    for is_known in [false, true] {
+        ping(&pair.peer, Family::V4.host());
+        let listener = listen(&pair.host, Family::V4.any(80));
+        let (mut ours, mut theirs) = connect(&pair.peer, &listener, Family::V4.at_host(80));
+        talk(&mut ours, &mut theirs);
+        let asked = demux.count("pass", "kernel-socket");
+        assert_eq!(asked > 0, is_known);
+        demux.ok("set default=drop");
+    }
+    assert_eq!(demux.count("drop", "no-socket"), 0);
 }
 
 /// Sends a word on an interface, whatever the routes say.

@@ -4,15 +4,17 @@
 mod common;
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
+    io::{ErrorKind, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
     os::fd::{AsRawFd, FromRawFd as _, IntoRawFd as _},
     thread,
 };
 
 use common::{
     demux::Demux,
+    frames::FrameSocket,
     in_both_modes,
+    inside::{ACK, Inside, Stations, key},
     netns::Netns,
     pair::{FAMILIES, Family, HOST, PEER, Pair},
     sockets::{
@@ -20,10 +22,18 @@ use common::{
     },
     wait::wait_for,
 };
+use demux_common::{
+    command::{Command, Outcome},
+    protocol::Protocol,
+};
+use ipnet::IpNet;
 use netlink_packet_route::route::{RouteScope, RouteType};
 use rtnetlink::RouteMessageBuilder;
 
 in_both_modes! {
+    what_a_socket_takes_is_asked_about_once
+    a_connection_in_the_middle_is_learned_from_one_segment
+    an_ack_that_only_a_listener_takes_is_not_learned
     a_socket_of_both_versions_takes_either
     a_socket_bound_to_the_interface_is_found
     a_group_that_shares_a_port_is_found
@@ -41,6 +51,101 @@ fn load_drop<'n>(pair: &'n Pair, mode: &str) -> Demux<'n> {
         "load {HOST} --mode {mode} --default drop --max-connections 256"
     ));
     demux
+}
+
+/// How many packets were passed because of a socket, and how many because of a connection.
+fn passed(demux: &Demux<'_>) -> [u64; 2] {
+    ["kernel-socket", "connection"].map(|reason| demux.count("pass", reason))
+}
+
+fn what_a_socket_takes_is_asked_about_once(mode: &str) {
+    let pair = Pair::new();
+    let demux = load_drop(&pair, mode);
+    for family in FAMILIES {
+        let [asked, known] = passed(&demux);
+        let listener = listen(&pair.host, family.any(80));
+        let (mut client, mut server) = connect(&pair.peer, &listener, family.at_host(80));
+        for _ in 0..5 {
+            talk(&mut client, &mut server);
+        }
+        // Nobody answers these: what leaves cannot have made the row.
+        let _silent = udp(&pair.host, family.any(53));
+        let client = udp_to(&pair.peer, family.any(0), family.at_host(53));
+        for _ in 0..5 {
+            client.send(b"anybody?").unwrap();
+        }
+        // The SYN and the first datagram; then at least five segments and four datagrams.
+        wait_for("the datagrams to arrive", || passed(&demux)[1] >= known + 9);
+        assert_eq!(passed(&demux)[0], asked + 2);
+        for row in demux.items("connections lport 80 or lport 53") {
+            assert_eq!(
+                (&row["direction"], &row["binding"]),
+                (&"in".into(), &serde_json::Value::Null),
+                "{row}"
+            );
+        }
+    }
+}
+
+fn a_connection_in_the_middle_is_learned_from_one_segment(mode: &str) {
+    let pair = Pair::new();
+    let demux = load_drop(&pair, mode);
+    for family in FAMILIES {
+        let listener = listen(&pair.host, family.any(80));
+        let (mut client, mut server) = connect(&pair.peer, &listener, family.at_host(80));
+        talk(&mut client, &mut server);
+        let key = key(
+            Protocol::Tcp,
+            family.at_host(80),
+            client.local_addr().unwrap(),
+        );
+        let inside = Inside::of(&demux);
+        let forgotten = inside.control.execute(&[Command::remove(key)]).unwrap();
+        assert_eq!(forgotten, [Outcome::Done]);
+        let [asked, known] = passed(&demux);
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
+        assert_eq!(passed(&demux), [asked + 1, known]);
+        let row = demux.item(&format!("connections lport 80 rport {}", key.remote_port));
+        assert_eq!(
+            (&row["state"], &row["confirmed"]),
+            (&"ESTABLISHED".into(), &true.into())
+        );
+        talk(&mut client, &mut server);
+        let [asked_now, known_now] = passed(&demux);
+        assert_eq!(asked_now, asked + 1);
+        assert!(known_now > known);
+    }
+}
+
+fn an_ack_that_only_a_listener_takes_is_not_learned(mode: &str) {
+    const COUNT: u64 = 5;
+    for egress in ["auto", "none"] {
+        let pair = Pair::new();
+        let demux = Demux::new(&pair.host);
+        // The kernel answers with a reset. Where that is seen, it would end a row again.
+        demux.ok(&format!(
+            "load {HOST} --mode {mode} --egress {egress} --default drop --max-connections 256"
+        ));
+        let stations = Stations {
+            from: pair.peer.mac(PEER),
+            to: pair.host.mac(HOST),
+        };
+        let wire = FrameSocket::new(&pair.peer, PEER);
+        for family in FAMILIES {
+            let _listener = listen(&pair.host, family.any(80));
+            let [asked, known] = passed(&demux);
+            let forged = stations.segment(family.at_peer(4000), family.at_host(80), ACK, [7, 7]);
+            for _ in 0..COUNT {
+                wire.send(&forged);
+            }
+            wait_for("the ACKs to arrive", || {
+                passed(&demux).iter().sum::<u64>() >= asked + known + COUNT
+            });
+            assert_eq!(passed(&demux), [asked + COUNT, known]);
+            assert_eq!(demux.items("connections").len(), 0);
+        }
+    }
 }
 
 fn a_socket_of_both_versions_takes_either(mode: &str) {
@@ -157,10 +262,10 @@ fn link_local_addresses_work(mode: &str) {
 }
 
 /// The address that the kernel gave to an interface.
-fn link_local(netns: &Netns, interface: &str) -> std::net::Ipv6Addr {
+fn link_local(netns: &Netns, interface: &str) -> Ipv6Addr {
     let [a, b, c, d, e, f] = netns.mac(interface);
     let word = |high, low| u16::from_be_bytes([high, low]);
-    let address = std::net::Ipv6Addr::new(
+    let address = Ipv6Addr::new(
         0xfe80,
         0,
         0,
@@ -171,7 +276,7 @@ fn link_local(netns: &Netns, interface: &str) -> std::net::Ipv6Addr {
         word(e, f),
     );
     wait_for("a link-local address", || {
-        let host = ipnet::IpNet::from(std::net::IpAddr::V6(address));
+        let host = IpNet::from(IpAddr::V6(address));
         netns.enter(|| {
             demux_user::local_address::local_prefixes()
                 .unwrap()
@@ -194,10 +299,13 @@ fn an_address_that_came_later_is_left_alone_until_it_is_known(mode: &str) {
 
         // In doubt the kernel answers.
         let dropped = demux.count("drop", "no-socket");
+        let not_local = demux.count("pass", "not-local");
         let client = udp_to(&pair.peer, any_like(closed), closed);
         client.send(b"anybody?").unwrap();
-        client.recv(&mut [0; 8]).unwrap_err();
+        let refusal = client.recv(&mut [0; 8]).unwrap_err();
+        assert_eq!(refusal.kind(), ErrorKind::ConnectionRefused);
         assert_eq!(demux.count("drop", "no-socket"), dropped);
+        assert_eq!(demux.count("pass", "not-local"), not_local + 1);
         // Every command that changes something looks at the addresses anew.
         demux.ok("set default=drop");
         client.send(b"anybody?").unwrap();
@@ -221,26 +329,67 @@ fn talk_again(pair: &Pair, listener: &TcpListener, at: SocketAddr) {
     talk(&mut client, &mut server);
 }
 
+/// Makes a prefix local, as `ip route add local PREFIX dev lo` does.
+fn add_local_prefix(netns: &Netns, prefix: &str) {
+    let prefix: IpNet = prefix.parse().unwrap();
+    let lo = netns.index("lo");
+    let (length, scope) = (prefix.prefix_len(), RouteScope::Host);
+    let mut route = match prefix.addr() {
+        IpAddr::V4(address) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(address, length)
+            .output_interface(lo)
+            .scope(scope)
+            .kind(RouteType::Local)
+            .build(),
+        IpAddr::V6(address) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(address, length)
+            .output_interface(lo)
+            .scope(scope)
+            .kind(RouteType::Local)
+            .build(),
+    };
+    route.header.table = libc::RT_TABLE_LOCAL;
+    netns.add_route(route);
+}
+
 fn prefixes_that_are_local_as_a_whole_are_judged(mode: &str) {
     let pair = Pair::new();
-    let mut any_ip = RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix("10.9.0.0".parse().unwrap(), 24)
-        .output_interface(pair.host.index("lo"))
-        .scope(RouteScope::Host)
-        .kind(RouteType::Local)
-        .build();
-    any_ip.header.table = libc::RT_TABLE_LOCAL;
-    pair.host.add_route(any_ip);
     pair.peer.add_default_route("10.0.0.2");
+    pair.peer.add_default_route("fd00::2");
+    // IPv6 lets nobody bind such an address unasked.
+    pair.host.sysctl("net/ipv6/ip_nonlocal_bind", "1");
+    let cases = [
+        (Family::V4, "192.0.2.0/24", "192.0.2.77"),
+        (Family::V6, "2001:db8:77::/64", "2001:db8:77::77"),
+    ];
+    add_local_prefix(&pair.host, cases[0].1);
     let demux = load_drop(&pair, mode);
-    let listener = listen(&pair.host, Family::V4.any(80));
-    talk_again(&pair, &listener, "10.9.0.77:80".parse().unwrap());
-    assert_eq!(demux.count("drop", "no-socket"), 0);
-    let attempt = start_connecting(&pair.peer, "10.9.0.78:9".parse().unwrap());
-    wait_for("the SYN to be dropped", || {
-        demux.count("drop", "no-socket") > 0
-    });
-    assert!(connect_result(&attempt).is_none());
+    for (family, prefix, address) in cases {
+        if family == Family::V6 {
+            // This one comes while nobody looks: until a command does, the kernel decides.
+            add_local_prefix(&pair.host, prefix);
+            let at = SocketAddr::new(address.parse().unwrap(), 9);
+            let client = udp_to(&pair.peer, family.any(0), at);
+            client.send(b"anybody?").unwrap();
+            let refusal = client.recv(&mut [0; 8]).unwrap_err();
+            assert_eq!(refusal.kind(), ErrorKind::ConnectionRefused);
+            demux.ok("set default=drop");
+        }
+        let at = |port| SocketAddr::new(address.parse().unwrap(), port);
+        let dropped = demux.count("drop", "no-socket");
+        let listener = listen(&pair.host, family.any(80));
+        talk_again(&pair, &listener, at(80));
+        let listener = listen(&pair.host, at(81));
+        talk_again(&pair, &listener, at(81));
+        let server = udp(&pair.host, at(53));
+        ask(&udp(&pair.peer, family.any(0)), &server, at(53));
+        assert_eq!(demux.count("drop", "no-socket"), dropped);
+        let attempt = start_connecting(&pair.peer, at(9));
+        wait_for("the SYN to be dropped", || {
+            demux.count("drop", "no-socket") > dropped
+        });
+        assert!(connect_result(&attempt).is_none());
+    }
 }
 
 fn much_data_arrives_whole_in_both_directions(mode: &str) {

@@ -53,6 +53,8 @@ pub struct Check {
     pub differences: Vec<String>,
     /// What speaks against a default other than `pass`.
     pub risks: Vec<String>,
+    /// What to do about them, other than to leave the default at `pass` or to force another.
+    pub remedies: Vec<String>,
     /// Whether `load` with these options would succeed.
     pub ok: bool,
 }
@@ -75,10 +77,7 @@ pub fn check(bpffs: Option<&BpfFs>, names: &[String], options: &LoadOptions) -> 
                 Some((instance, tables)) => compare(instance, tables, device, options)?,
                 None => (false, Vec::new()),
             };
-            let risks: Vec<String> = preflight::risks(device)?
-                .iter()
-                .map(ToString::to_string)
-                .collect();
+            let risks = preflight::risks(device)?;
             let (egress, egress_reason) = match &running {
                 Some((instance, _)) if loaded => present_egress(instance, device)?,
                 _ => egress::foretell(device, options.egress.unwrap_or_default())?,
@@ -115,7 +114,8 @@ pub fn check(bpffs: Option<&BpfFs>, names: &[String], options: &LoadOptions) -> 
                 ok: differences.is_empty()
                     && (loaded || mode != "none" && is_safe && report.xdp.is_none()),
                 differences,
-                risks,
+                risks: risks.iter().map(ToString::to_string).collect(),
+                remedies: preflight::remedies(&risks),
             })
         })
         .collect()

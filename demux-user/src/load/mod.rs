@@ -180,6 +180,7 @@ pub(crate) fn refuse_risk(device: &Device, default: Policy) -> Result<()> {
         default: default.name().to_owned(),
         interface: device.name.clone(),
         risks: risks.iter().map(ToString::to_string).collect(),
+        remedies: preflight::remedies(&risks),
     })
 }
 

@@ -4,12 +4,13 @@
 //! after the kernel has rewritten or redirected them, or that belong to another device, have none yet when
 //! XDP sees them. Nothing here changes anything.
 
+mod bound;
 mod driver;
 mod iptables;
 mod ipvs;
 mod nftables;
 
-use std::{fmt, io, os::fd::AsFd as _};
+use std::{fmt, io, net::SocketAddr, os::fd::AsFd as _};
 
 use aya_obj::generated::bpf_attach_type;
 
@@ -83,6 +84,34 @@ pub enum Risk {
         /// What that one is, such as `vlan`.
         kind: String,
     },
+    /// A socket is bound to a device above the interface, and is not found from the interface itself.
+    BoundSocket {
+        /// `tcp` or `udp`.
+        protocol: &'static str,
+        /// Its own address.
+        local: SocketAddr,
+        /// Name of the device.
+        device: String,
+    },
+}
+
+impl Risk {
+    /// What to do about it, other than to leave the default at `pass` or to take the risk.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Nftables { .. } | Self::Iptables { .. } | Self::IptablesUnreadable { .. } => {
+                "bind the ports whose packets are translated or redirected".into()
+            }
+            Self::Ipvs(_) => "bind the address and port of the IPVS service".into(),
+            Self::SkLookup(_) => "bind the addresses and ports that sk_lookup serves".into(),
+            Self::Enslaved { master, .. } => format!("load {master} instead"),
+            Self::Upper { upper, .. } => format!("load {upper} instead"),
+            Self::BoundSocket {
+                protocol, local, ..
+            } => format!("demux bind {protocol} {local}"),
+        }
+    }
 }
 
 impl fmt::Display for Risk {
@@ -130,6 +159,14 @@ impl fmt::Display for Risk {
                 formatter,
                 "the {kind} {upper} takes packets from {interface}"
             ),
+            Self::BoundSocket {
+                protocol,
+                local,
+                device,
+            } => write!(
+                formatter,
+                "the {protocol} socket {local} is bound to {device}"
+            ),
         }
     }
 }
@@ -145,8 +182,22 @@ pub fn risks(interface: &Interface) -> Result<Vec<Risk>> {
     risks.extend(iptables::risks()?);
     risks.extend(ipvs::risks()?);
     risks.extend(sk_lookup()?);
-    risks.extend(neighbours(interface, &interface::all()?));
+    let all = interface::all()?;
+    risks.extend(neighbours(interface, &all));
+    risks.extend(bound::risks(interface, &all)?);
     Ok(risks)
+}
+
+/// What to do about all of these, each thing once.
+#[must_use]
+pub fn remedies(risks: &[Risk]) -> Vec<String> {
+    let mut remedies = Vec::new();
+    for remedy in risks.iter().map(Risk::remedy) {
+        if !remedies.contains(&remedy) {
+            remedies.push(remedy);
+        }
+    }
+    remedies
 }
 
 fn sk_lookup() -> Result<Option<Risk>> {
@@ -194,4 +245,66 @@ fn is_absent(error: &io::Error) -> bool {
                 | libc::EAFNOSUPPORT
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::link::InfoKind;
+
+    use super::*;
+
+    fn device(index: u32, kind: &InfoKind, link: Option<u32>, master: Option<u32>) -> Interface {
+        Interface {
+            index,
+            name: format!("x{index}"),
+            kind: Some(kind.to_string()),
+            link,
+            master,
+            ..interface::by_name("lo").unwrap()
+        }
+    }
+
+    /// Of kinds that not every kernel can make.
+    #[test]
+    fn masters_and_uppers_of_every_kind_are_named() {
+        for kind in [
+            InfoKind::Bond,
+            InfoKind::Bridge,
+            InfoKind::Vrf,
+            InfoKind::Other("team".to_owned()),
+            InfoKind::Other("openvswitch".to_owned()),
+        ] {
+            let all = [
+                device(11, &InfoKind::Veth, None, Some(12)),
+                device(12, &kind, None, None),
+            ];
+            let risks = neighbours(&all[0], &all);
+            let lines: Vec<_> = risks.iter().map(ToString::to_string).collect();
+            assert_eq!(lines, [format!("x11 belongs to the {kind} x12")]);
+            assert_eq!(remedies(&risks), ["load x12 instead"]);
+            assert_eq!(neighbours(&all[1], &all), []);
+        }
+        for kind in [
+            InfoKind::Vlan,
+            InfoKind::MacVlan,
+            InfoKind::MacVtap,
+            InfoKind::IpVlan,
+            InfoKind::IpVtap,
+            InfoKind::MacSec,
+        ] {
+            let elsewhere = Interface {
+                link_is_elsewhere: true,
+                ..device(13, &kind, Some(11), None)
+            };
+            let all = [
+                device(11, &InfoKind::Veth, None, None),
+                device(12, &kind, Some(11), None),
+                elsewhere,
+            ];
+            let risks = neighbours(&all[0], &all);
+            let lines: Vec<_> = risks.iter().map(ToString::to_string).collect();
+            assert_eq!(lines, [format!("the {kind} x12 takes packets from x11")]);
+            assert_eq!(remedies(&risks), ["load x12 instead"]);
+        }
+    }
 }

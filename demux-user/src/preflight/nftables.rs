@@ -92,9 +92,18 @@ fn actions(expressions: &[u8]) -> impl Iterator<Item = &'static str> {
 
 /// The target if it is one that gives packets another address, port or socket.
 pub(super) fn translating_target(name: &str) -> Option<&'static str> {
-    ["DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", "TPROXY"]
-        .into_iter()
-        .find(|target| *target == name)
+    [
+        "DNAT",
+        "SNAT",
+        "MASQUERADE",
+        "REDIRECT",
+        "NETMAP",
+        "TPROXY",
+        "DNPT",
+        "SNPT",
+    ]
+    .into_iter()
+    .find(|target| *target == name)
 }
 
 /// The words of nft for address families.

@@ -92,6 +92,9 @@ fn write_check(check: &Check, out: &mut dyn Write) -> io::Result<()> {
     for risk in &check.risks {
         line("risk of drop", risk)?;
     }
+    for remedy in &check.remedies {
+        line("what to do", remedy)?;
+    }
     if check.risks.is_empty() {
         line("risk of drop", "none found")?;
     }

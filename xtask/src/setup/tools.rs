@@ -1,7 +1,7 @@
 //! Programs that tests call and a system may lack: found, or unpacked beside the toolchain.
 
 use std::{
-    fs,
+    env, fs, iter,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -11,14 +11,22 @@ use anyhow::{Context as _, Result};
 use crate::{apt, process};
 
 /// A program and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
+    ("nmap", "nmap"),
     ("qemu-system-x86_64", "qemu-system-x86"),
 ];
 
-/// Where unpacked programs keep the data that they look for below `/usr/share`.
-const QEMU_DATA: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
+/// Where unpacked programs keep the data that they look for below `/usr/share`, and the option that
+/// tells them: programs that begin with the first word, the option, the directories.
+const DATA: [(&str, &str, &[&str]); 2] = [
+    ("qemu", "-L", &["usr/share/qemu", "usr/share/seabios"]),
+    ("nmap", "--datadir", &["usr/share/nmap"]),
+];
+
+/// Where below a directory of libraries one of nmap's is that only an installation would link into it.
+const ALTERNATIVE: &str = "blas";
 
 /// The programs that tests call.
 pub(crate) struct Tools {
@@ -64,14 +72,18 @@ fn wrap(program: &str, root: &Path, directory: &Path) -> Result<()> {
         .find(|path| path.exists())
         .with_context(|| format!("the package of {program} does not contain it"))?;
     let quoted = |path: &Path| process::quoted(path.as_os_str());
+    let libraries = apt::library_directories(root).into_iter().flat_map(|path| {
+        let alternative = Some(path.join(ALTERNATIVE)).filter(|path| path.is_dir());
+        iter::once(path).chain(alternative)
+    });
     let mut line = format!(
         "LD_LIBRARY_PATH={} exec {}",
-        process::quoted(&apt::library_path(root)),
+        process::quoted(&env::join_paths(libraries)?),
         quoted(&binary)
     );
-    if program.starts_with("qemu") {
-        for data in QEMU_DATA {
-            line += &format!(" -L {}", quoted(&root.join(data)));
+    for (_, option, directories) in DATA.iter().filter(|(name, ..)| program.starts_with(name)) {
+        for data in *directories {
+            line += &format!(" {option} {}", quoted(&root.join(data)));
         }
     }
     let script = directory.join(program);
