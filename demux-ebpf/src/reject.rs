@@ -11,7 +11,7 @@ use demux_common::{
     decide::PackedDecision,
     packet::Packet,
     parse::Parsed,
-    reject::{self, Rewrite},
+    reject::{self, LONGEST, Rewrite},
 };
 
 use crate::{packet::Frame, tables::Maps};
@@ -119,12 +119,12 @@ pub(crate) extern "C" fn demux_sum(ctx: *mut xdp_md, offset: u32, length: u32, s
 const PIECE: usize = 512;
 
 /// How many such pieces a packet has at most.
-const PIECES: usize = 0x1_0000 / PIECE;
+const PIECES: usize = LONGEST / PIECE + 1;
 
 #[inline(always)]
 fn add_up(frame: &Frame, offset: usize, length: usize, mut sum: u32) -> Option<u32> {
     /// No packet is longer, and the verifier wants to see a bound.
-    const REACH: usize = 0x7fff;
+    const REACH: usize = LONGEST;
 
     let mut at = offset & REACH;
     let mut left = length;

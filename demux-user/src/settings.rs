@@ -108,8 +108,8 @@ pub fn parse_policy(text: &str) -> Result<Policy, String> {
     match text {
         "pass" => Ok(Policy::Pass),
         "drop" => Ok(Policy::Drop),
-        "reject" => Err("reject is not available yet; a default is pass or drop".to_owned()),
-        _ => Err("a default is pass or drop".to_owned()),
+        "reject" => Ok(Policy::Reject),
+        _ => Err("a default is pass, drop or reject".to_owned()),
     }
 }
 
@@ -154,6 +154,18 @@ pub fn set(
     }
     if !force {
         refuse_risks(&entries, &changed)?;
+    }
+    let rejecting = assignments.iter().any(|assignment| {
+        matches!(
+            assignment,
+            Assignment::Default {
+                policy: Policy::Reject,
+                ..
+            }
+        )
+    });
+    if rejecting {
+        load::reply::renew(changed.iter_mut().map(|(_, entry)| entry))?;
     }
 
     locals::refresh(&tables)?;

@@ -22,7 +22,7 @@
 //! place; that of UDP goes in front of the datagram, which is then the quotation.
 //!
 //! A frame of several buffers has no reply path: its end is out of the program's reach, so it cannot
-//! be verified.
+//! be verified. Nor has one of more than [`LONGEST`] bytes.
 
 mod budget;
 pub mod checksum;
@@ -43,6 +43,10 @@ use crate::{
 };
 
 pub use budget::{BURST, Budget, RATE};
+
+/// The longest frame that is answered, in bytes. Longer ones are jumbo frames in several buffers, or
+/// what generic mode shows of segments that were merged on arrival.
+pub const LONGEST: usize = 0x3fff;
 
 /// A frame that can be turned into the answer to it.
 pub trait Rewrite: Packet {
@@ -87,7 +91,8 @@ where
     {
         return dropped(Reason::Unanswerable);
     }
-    if matches!(interface.reply, Reply::None) || frame.frame_len() != frame.linear_len() {
+    let length = frame.linear_len();
+    if matches!(interface.reply, Reply::None) || length > LONGEST || length != frame.frame_len() {
         return unsent(tables, parsed, decision);
     }
     // Before the checksum, which is what costs most: a flood is to cost no more than it must.

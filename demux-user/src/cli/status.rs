@@ -126,6 +126,7 @@ fn interface_status(
         ifindex: entry.ifindex,
         mode: entry.mode.name(),
         default: if is_over { Policy::Pass } else { entry.default }.name(),
+        reply: entry.reply.name(),
         probation_left_ms: is_on_probation
             .then(|| entry.probation_ends.wrapping_sub(now) / 1_000_000),
         program_id,

@@ -13,6 +13,7 @@ use std::{fmt, io, os::fd::AsFd as _};
 
 use aya_obj::generated::bpf_attach_type;
 
+pub(crate) use self::driver::takes_sent_frames;
 pub use self::driver::{DriverReport, Native, report};
 use crate::{
     Error, Result, bpf,
