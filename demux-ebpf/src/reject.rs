@@ -123,7 +123,8 @@ const PIECES: usize = LONGEST / PIECE + 1;
 
 #[inline(always)]
 fn add_up(frame: &Frame, offset: usize, length: usize, mut sum: u32) -> Option<u32> {
-    /// No packet is longer, and the verifier wants to see a bound.
+    /// No packet is longer, and the verifier wants to see a bound. It is applied wherever the
+    /// position moves, so that all ways to a place look alike to the verifier.
     const REACH: usize = LONGEST;
 
     let mut at = offset & REACH;
@@ -132,15 +133,15 @@ fn add_up(frame: &Frame, offset: usize, length: usize, mut sum: u32) -> Option<u
         if left < PIECE {
             break;
         }
-        sum = frame.sum_chunk::<PIECE>(at & REACH, sum)?;
-        at += PIECE;
+        sum = frame.sum_chunk::<PIECE>(at, sum)?;
+        at = (at + PIECE) & REACH;
         left -= PIECE;
     }
     macro_rules! pieces {
         ($($length:literal)*) => { $(
             if left & $length != 0 {
-                sum = frame.sum_chunk::<$length>(at & REACH, sum)?;
-                at += $length;
+                sum = frame.sum_chunk::<$length>(at, sum)?;
+                at = (at + $length) & REACH;
             }
         )* };
     }
@@ -148,8 +149,8 @@ fn add_up(frame: &Frame, offset: usize, length: usize, mut sum: u32) -> Option<u
     // The rest is no whole word.
     let mut rest = 0;
     if left & 2 != 0 {
-        rest = u32::from(u16::from_ne_bytes(*frame.get::<2>(at & REACH)?));
-        at += 2;
+        rest = u32::from(u16::from_ne_bytes(*frame.get::<2>(at)?));
+        at = (at + 2) & REACH;
     }
     if left & 1 != 0 {
         // With the byte before it: the verifier learns nothing from a look at a single one.

@@ -50,11 +50,7 @@ fn every_reason_is_in_the_table() {
             case.decision().is_some_and(|it| it.reason == *reason)
                 || case.unanswered.is_some_and(|(_, it)| it == *reason)
         };
-        assert!(
-            cases.iter().any(is_for),
-            "no case for {}",
-            reason.name()
-        );
+        assert!(cases.iter().any(is_for), "no case for {}", reason.name());
     }
 }
 
