@@ -155,16 +155,7 @@ pub fn set(
     if !force {
         refuse_risks(&entries, &changed)?;
     }
-    let rejecting = assignments.iter().any(|assignment| {
-        matches!(
-            assignment,
-            Assignment::Default {
-                policy: Policy::Reject,
-                ..
-            }
-        )
-    });
-    if rejecting {
+    if load::reply::is_in_use(&changed, &tables.bindings()?) {
         load::reply::renew(changed.iter_mut().map(|(_, entry)| entry))?;
     }
 

@@ -578,10 +578,18 @@ fn how_replies_leave_is_asked_again_when_they_are_asked_for() {
     let pair = &scene.pair;
     let demux = scene.load(Path::NativeToNobody, "reject");
     let reply = || demux.interface(HOST).unwrap()["reply"].clone();
+    let warning = || demux.item("status")["warnings"].to_string();
+    assert!(
+        warning().contains("no refusal can leave by host0"),
+        "{}",
+        warning()
+    );
     let program = peers_program(pair, NATIVE);
     assert_eq!(reply(), "none");
-    demux.ok("set default=reject");
+    assert!(warning().contains("demux set track=local"), "{}", warning());
+    demux.ok("set track=local");
     assert_eq!(reply(), "redirect");
+    assert_eq!(warning(), "[]");
     tcp_is_refused(pair, Family::V4.at_host(9));
     assert_eq!(demux.count("reject", "no-socket"), 1);
     drop(program);

@@ -7,9 +7,13 @@
 //! XDP_REDIRECT always wakes (`veth_ndo_xdp_xmit`). So it is XDP_REDIRECT where the device says that
 //! frames sent to it arrive, and nothing where it does not.
 //!
-//! The peer may change its mind at any time: see [`renew`].
+//! The peer may change its mind at any time. Then refusals are lost, or the kernel is troubled for
+//! nothing, until somebody asks again: see [`renew`]. `status` warns.
 
-use demux_common::config::{Interface, Mode, Reply};
+use demux_common::{
+    binding::{Binding, Target},
+    config::{Interface, Mode, Policy, Reply},
+};
 
 use crate::{
     Error, Result,
@@ -46,6 +50,13 @@ pub(crate) fn reply(device: &Device, mode: Mode) -> Result<Reply> {
     } else {
         Reply::None
     })
+}
+
+/// Whether anything is to be refused: by a default, or by a binding.
+pub(crate) fn is_in_use(interfaces: &[(u32, Interface)], bindings: &[(u16, Binding)]) -> bool {
+    let by_default = |(_, entry): &(u32, Interface)| entry.default == Policy::Reject;
+    let by_binding = |(_, binding): &(u16, Binding)| binding.target == Target::Reject;
+    interfaces.iter().any(by_default) || bindings.iter().any(by_binding)
 }
 
 /// Brings how refusals leave up to date in the entries of interfaces.
