@@ -51,6 +51,14 @@ impl Decision {
         }
     }
 
+    const fn reject(stage: Stage, reason: Reason) -> Self {
+        Self {
+            verdict: Verdict::Reject,
+            target: Target::Reject,
+            ..Self::pass(stage, reason)
+        }
+    }
+
     pub(crate) const fn of_binding(self, binding: u16) -> Self {
         Self { binding, ..self }
     }
@@ -107,8 +115,34 @@ impl PackedDecision {
 
     /// The decision alone.
     #[inline(always)]
-    const fn plain(self) -> Self {
+    #[must_use]
+    pub const fn plain(self) -> Self {
         Self(self.0 & 0xffff_ffff_ffff)
+    }
+
+    /// The refusal is to leave by XDP_REDIRECT.
+    const REDIRECTED: u64 = 1 << 53;
+
+    /// Another outcome than was decided, at the same stage and for the same binding.
+    #[inline(always)]
+    #[must_use]
+    pub const fn instead(self, verdict: Verdict, target: Target, reason: Reason) -> Self {
+        const OUTCOME: u64 = 0xffff_00ff;
+        Self(self.0 & !OUTCOME | verdict as u64 | (target as u64) << 16 | (reason as u64) << 24)
+    }
+
+    /// The same, and the refusal is to leave by XDP_REDIRECT.
+    #[inline(always)]
+    #[must_use]
+    pub const fn by_redirect(self) -> Self {
+        self.asking(Self::REDIRECTED)
+    }
+
+    /// Whether the refusal is to leave by XDP_REDIRECT.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_by_redirect(self) -> bool {
+        self.asks(Self::REDIRECTED)
     }
 
     /// Index of the binding that decided, or owns the row that did; 0 for none.
@@ -174,7 +208,7 @@ where
     };
     let mut parsed = Parsed::EMPTY;
     match parse_into(packet, &mut parsed) {
-        Ok(()) => judge(tables, &parsed, slot),
+        Ok(()) => judge(packet, tables, &parsed, slot),
         Err(reason) => {
             tables.count(slot, Verdict::Pass, reason, u64::from(parsed.frame_len));
             Decision::pass(Stage::Parse, reason).pack()
@@ -184,7 +218,11 @@ where
 
 /// Decides about a packet of no steady connection, counts it, and keeps the connection table.
 #[inline(always)]
-fn judge<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed, slot: u32) -> PackedDecision {
+fn judge<P, T>(packet: &P, tables: &T, parsed: &Parsed, slot: u32) -> PackedDecision
+where
+    P: Packet + ?Sized,
+    T: Kernel,
+{
     let mut decision = tables.follow(parsed, slot, Review::NONE);
     if decision.asks(PackedDecision::REVIEW) {
         let review = tables.review(parsed, slot);
@@ -199,7 +237,10 @@ fn judge<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed, slot: u32) -> PackedDe
             tables.track(parsed, slot, decision);
         }
     }
-    let decision = decision.plain();
+    let mut decision = decision.plain();
+    if decision.is(Verdict::Reject) {
+        decision = tables.refuse(packet, parsed, slot, decision);
+    }
     let bytes = u64::from(parsed.frame_len);
     tables.count_packed(slot, decision, bytes);
     if decision.binding() != 0 {
@@ -462,8 +503,13 @@ impl<'a, T: Kernel + ?Sized> Context<'a, T> {
             Tracking::No
         };
         let decision = if binding != 0 {
-            if target == Target::Drop {
-                let decision = self.drop_if_ours(is_local, Stage::Binding, Reason::Bound, binding);
+            let refusal = match target {
+                Target::Drop => Some(Decision::drop(Stage::Binding, Reason::Bound)),
+                Target::Reject => Some(Decision::reject(Stage::Binding, Reason::Bound)),
+                _ => None,
+            };
+            if let Some(refusal) = refusal {
+                let decision = self.if_ours(is_local, refusal.of_binding(binding));
                 return (decision, Tracking::No);
             }
             if untracked {
@@ -483,12 +529,12 @@ impl<'a, T: Kernel + ?Sized> Context<'a, T> {
                 Tracking::No,
             );
         } else if self.config.kernel_sockets == 0 {
-            let decision = self.drop_if_ours(true, Stage::Default, Reason::Unbound, 0);
+            let decision = self.if_ours(true, self.by_default(Reason::Unbound));
             return (decision, Tracking::No);
         } else {
             let socket = self.tables.kernel_socket(&self.parsed.key);
             if socket == KernelSocket::None {
-                let decision = self.drop_if_ours(true, Stage::Default, Reason::NoSocket, 0);
+                let decision = self.if_ours(true, self.by_default(Reason::NoSocket));
                 return (decision, Tracking::No);
             }
             tracking = if tracks_all {
@@ -504,14 +550,24 @@ impl<'a, T: Kernel + ?Sized> Context<'a, T> {
         (decision, tracking)
     }
 
-    /// Drops only what this host itself would have received. The routing table is asked too:
-    /// addresses may have gone since they were entered.
+    /// What a default other than `pass` does with what nothing claims.
     #[inline(always)]
-    fn drop_if_ours(&self, is_local: bool, stage: Stage, reason: Reason, binding: u16) -> Decision {
-        if is_local && !self.tables.may_forward(&self.parsed.key) {
-            Decision::drop(stage, reason).of_binding(binding)
+    fn by_default(&self, reason: Reason) -> Decision {
+        if matches!(self.interface.default, Policy::Reject) {
+            Decision::reject(Stage::Default, reason)
         } else {
-            Decision::pass(stage, Reason::NotLocal)
+            Decision::drop(Stage::Default, reason)
+        }
+    }
+
+    /// Drops or refuses only what this host itself would have received. The routing table is asked
+    /// too: addresses may have gone since they were entered.
+    #[inline(always)]
+    fn if_ours(&self, is_local: bool, refusal: Decision) -> Decision {
+        if is_local && !self.tables.may_forward(&self.parsed.key) {
+            refusal
+        } else {
+            Decision::pass(refusal.stage, Reason::NotLocal)
         }
     }
 

@@ -171,4 +171,8 @@ reasons! {
     19 NotLocal not_local "not-local" "Not addressed to this host: forwarded, or to an address it does not have."
     20 Probation probation "probation" "The probation of --try has run out: the default is pass again."
     21 Unconfigured unconfigured "unconfigured" "The interface has no entry in the instance's tables."
+    22 Unanswerable unanswerable "unanswerable" "To be rejected, but a reset, or from an address that nobody may answer."
+    23 BadChecksum bad_checksum "bad-checksum" "To be rejected, but damaged: a checksum is wrong."
+    24 RateLimited rate_limited "rate-limited" "To be rejected, but too many were answered lately."
+    25 NoReplyPath no_reply_path "no-reply-path" "To be rejected, but no reply can leave from the driver: the kernel refuses it; dropped where a socket would take it."
 }

@@ -13,6 +13,7 @@ use crate::{
     parse::Parsed,
     protocol::Protocol,
     reason::{Reason, Verdict},
+    reject::Budget,
     table::{Memory, Numbers},
 };
 
@@ -127,6 +128,22 @@ pub trait Kernel: Tables {
     fn kernel_socket(&self, key: &ConnectionKey) -> KernelSocket;
     /// Whether the routing table might send the packet on, or has no answer.
     fn may_forward(&self, key: &ConnectionKey) -> bool;
+    /// How many refusals this CPU may still send.
+    fn budget(&self) -> Budget;
+    /// Keeps what is left of it.
+    fn set_budget(&self, budget: &Budget);
+    /// [`crate::reject::refuse`], which writes the answer over the packet; where nothing may be
+    /// changed, the decision as it is.
+    fn refuse<P>(
+        &self,
+        packet: &P,
+        parsed: &Parsed,
+        slot: u32,
+        decision: PackedDecision,
+    ) -> PackedDecision
+    where
+        P: Packet + ?Sized,
+        Self: Sized;
     /// [`fast::arrives`]; the kernel program puts this step, like those below, into a function of
     /// its own.
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! The BPF programs: entry points only.
 //!
 //! What they do is [`demux_common::decide`]; here are the maps ([`maps`]), the packet ([`packet`])
-//! and the tables ([`tables`]) that it runs on.
+//! and the tables ([`tables`]) that it runs on, and the frame that becomes a refusal ([`reject`]).
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
@@ -18,6 +18,8 @@ mod maps;
 mod packet;
 #[cfg(target_arch = "bpf")]
 mod ports;
+#[cfg(target_arch = "bpf")]
+mod reject;
 #[cfg(target_arch = "bpf")]
 mod tables;
 
@@ -55,7 +57,15 @@ mod programs {
         if decision.is(Verdict::Drop) {
             return xdp_action::XDP_DROP;
         }
-        // Nothing is refused or redirected yet; a verdict from the future passes.
+        if decision.is(Verdict::Reject) {
+            // The frame is the answer now.
+            return if decision.is_by_redirect() {
+                xdp_action::XDP_REDIRECT
+            } else {
+                xdp_action::XDP_TX
+            };
+        }
+        // Nothing is handed on yet; a verdict from the future passes.
         xdp_action::XDP_PASS
     }
 

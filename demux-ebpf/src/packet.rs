@@ -3,7 +3,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::xdp_md,
-    helpers::bpf_xdp_get_buff_len,
+    helpers::{bpf_csum_diff, bpf_xdp_get_buff_len},
     programs::{TcContext, XdpContext},
 };
 use demux_common::packet::Packet;
@@ -42,6 +42,28 @@ impl Frame {
             end: ctx.data_end(),
             whole: Whole::Known(ctx.len() as usize),
         }
+    }
+
+    /// The frame of the same context as it is after a helper has moved its head or tail.
+    #[inline(always)]
+    pub(crate) fn reload(&mut self, ctx: &XdpContext) {
+        self.start = ctx.data();
+        self.end = ctx.data_end();
+    }
+
+    /// Adds `N` bytes at `offset`, a multiple of four up to 512, to a sum of 16-bit words in memory
+    /// order; `None` where the linear part has not all of them.
+    #[inline(always)]
+    pub(crate) fn sum_chunk<const N: usize>(&self, offset: usize, sum: u32) -> Option<u32> {
+        let from = self.start + offset;
+        if from + N > self.end {
+            return None;
+        }
+        // SAFETY: just checked that the linear part holds `N` bytes there; there is nothing to be
+        // subtracted.
+        let sum =
+            unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, from as *mut u32, N as u32, sum) };
+        Some(sum as u32)
     }
 
     /// Copies a value out of the frame; `None` where it is shorter. Any bytes must be a value of `T`.

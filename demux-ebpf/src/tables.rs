@@ -31,6 +31,7 @@ use demux_common::{
     parse::Parsed,
     protocol::Protocol,
     reason::{Count, Reason, Verdict},
+    reject::Budget,
     table::{self, Choice, Cold, Line, Memory, Numbers},
     tables::{BindingTables, Kernel, KernelSocket, TableEvent, Tables},
 };
@@ -38,6 +39,7 @@ use demux_common::{
 use crate::{
     maps::{self, LocalPrefixData, PrefixData},
     packet::Frame,
+    reject::demux_refuse,
 };
 
 /// The maps, and the context that helpers want to see. Where they are not `LIVE` every store is
@@ -470,6 +472,43 @@ impl<const LIVE: bool> Kernel for Maps<&XdpContext, LIVE> {
         // Both mean that the packet goes no further than this host; anything else may be a route.
         answer != i64::from(BPF_FIB_LKUP_RET_NOT_FWDED)
             && answer != i64::from(BPF_FIB_LKUP_RET_FWD_DISABLED)
+    }
+
+    #[inline(always)]
+    fn budget(&self) -> Budget {
+        match maps::REPLY_BUDGET.get_ptr_mut(0) {
+            // SAFETY: the map has the value, and this CPU is the only writer of its own copy.
+            Some(budget) => unsafe { *budget },
+            None => Budget::default(),
+        }
+    }
+
+    #[inline(always)]
+    fn set_budget(&self, budget: &Budget) {
+        if LIVE && let Some(kept) = maps::REPLY_BUDGET.get_ptr_mut(0) {
+            // SAFETY: as above.
+            unsafe { *kept = *budget };
+        }
+    }
+
+    #[inline(always)]
+    fn refuse<P: Packet + ?Sized>(
+        &self,
+        _packet: &P,
+        parsed: &Parsed,
+        slot: u32,
+        decision: PackedDecision,
+    ) -> PackedDecision {
+        if LIVE {
+            PackedDecision(demux_refuse(
+                self.ctx.as_ptr().cast(),
+                parsed,
+                slot,
+                decision.0,
+            ))
+        } else {
+            decision
+        }
     }
 
     #[inline(always)]

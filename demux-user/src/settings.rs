@@ -116,8 +116,8 @@ pub fn parse_policy(text: &str) -> Result<Policy, String> {
     match text {
         "pass" => Ok(Policy::Pass),
         "drop" => Ok(Policy::Drop),
-        "reject" => Err("reject is not available yet; a default is pass or drop".to_owned()),
-        _ => Err("a default is pass or drop".to_owned()),
+        "reject" => Ok(Policy::Reject),
+        _ => Err("a default is pass, drop or reject".to_owned()),
     }
 }
 
@@ -164,6 +164,9 @@ pub fn set(
     }
     if !force {
         refuse_risks(&entries, &changed)?;
+    }
+    if load::reply::is_in_use(&changed, &tables.bindings()?) {
+        load::reply::renew(changed.iter_mut().map(|(_, entry)| entry))?;
     }
 
     ports::change(&tables, &changes)?;

@@ -112,11 +112,7 @@ fn targets_and_other_words_are_those_of_this_version() {
     for (line, reason) in [
         (
             "bind tcp :81 --to nowhere",
-            "unknown target \"nowhere\"; available: stack, drop",
-        ),
-        (
-            "bind tcp :81 --to reject",
-            "\"reject\" is not available yet; available: stack, drop",
+            "unknown target \"nowhere\"; available: stack, drop, reject",
         ),
         (
             "bind tcp :81 --to cpu:0-3",
@@ -132,10 +128,6 @@ fn targets_and_other_words_are_those_of_this_version() {
         ),
         ("ports --proto sctp", "unknown protocol \"sctp\""),
         ("load v1 --mode fast", "unknown mode \"fast\""),
-        (
-            "load v1 --default reject",
-            "\"reject\" is not available yet",
-        ),
         ("load v1 --default deny", "unknown default \"deny\""),
         ("load v1 --track all", "unknown tracking \"all\""),
         ("load v1 --default drop --try 0", "0"),
@@ -144,8 +136,7 @@ fn targets_and_other_words_are_those_of_this_version() {
         demux.refused(line, 2, "usage").says(&[reason]);
     }
     for (line, reason) in [
-        ("set default=reject", "reject is not available yet"),
-        ("set default=deny", "a default is pass or drop"),
+        ("set default=deny", "a default is pass, drop or reject"),
         ("set track=all", "track is local or bound"),
         ("set kernel-sockets=maybe", "on or off"),
         ("set timeout.established=0", "seconds"),

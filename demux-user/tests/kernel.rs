@@ -20,15 +20,15 @@ use demux_common::{
     decide::Decision,
     reason::{Reason, Verdict},
 };
-use live::{Live, XDP_DROP, XDP_PASS};
+use live::{Live, XDP_DROP, XDP_PASS, XDP_TX};
 use table::{
-    cases,
+    answer, cases,
     check::Subject as _,
     damaged,
     model::Model,
     oracle, random,
     random::Random,
-    world::{HOST, dropping},
+    world::{HOST, dropping, rejecting},
 };
 
 #[test]
@@ -59,15 +59,16 @@ fn random_packets_meet_in_the_kernel_the_binding_that_the_rules_of_precedence_na
     const PACKETS: usize = 50;
     Live::run(|live| {
         let mut random = Random::new();
-        live.prepare(&dropping().without_kernel_sockets().tracking_bound());
         for _ in 0..random::cases(10_000).div_ceil(PACKETS) {
+            let world = random.pick(&[dropping, rejecting])();
+            live.prepare(&world.clone().without_kernel_sockets().tracking_bound());
             let (bindings, compiled) = random::bindings(&mut random, live.ifindex());
             live.publish(&bindings, &compiled);
             for _ in 0..PACKETS {
                 let (arrival, frame) = random::arrival(&mut random, live.ifindex());
                 let local = arrival.local.to_string();
                 let is_local = local == "127.0.0.1" || HOST.contains(&local.as_str());
-                let expected = oracle::judge(&bindings, &arrival, is_local);
+                let expected = oracle::judge(&bindings, world.default, &arrival, is_local);
                 let Decision {
                     verdict,
                     reason,
@@ -79,7 +80,18 @@ fn random_packets_meet_in_the_kernel_the_binding_that_the_rules_of_precedence_na
                     (verdict, reason, binding),
                     "{arrival:?} among {bindings:#?}"
                 );
-                assert_eq!(live.action(&frame.bytes), action(verdict));
+                let ran = live.process(&frame.bytes);
+                if let Some(answer) = &ran.answer {
+                    answer::check(&frame.bytes, answer).unwrap();
+                }
+                // An address that never is on a wire is none to answer from.
+                let is_unanswerable = verdict == Verdict::Reject && local == "127.0.0.1";
+                let expected = if is_unanswerable {
+                    Verdict::Drop
+                } else {
+                    verdict
+                };
+                assert_eq!(ran.verdict, expected, "{arrival:?}");
             }
         }
     });
@@ -112,6 +124,76 @@ fn no_cut_and_no_mutation_of_a_frame_upsets_the_kernel() {
         assert!(after.rows.is_empty() && model.rows.is_empty());
         assert_eq!(after.table, before.table);
     });
+}
+
+#[test]
+fn damaged_frames_are_refused_in_the_kernel_as_on_the_model() {
+    let answers = Live::run(|live| {
+        let world = damaged::refusing();
+        live.open_sockets();
+        live.prepare(&world);
+        let before = live.snapshot();
+        let model = Model::new(&world, live.ifindex());
+        let mut answers = 0;
+        let visit = |frame: &[u8]| {
+            model.refill();
+            let (decision, answer) = model.process(frame);
+            let ran = live.process(frame);
+            assert_eq!(
+                (ran.verdict, &ran.answer),
+                (decision.verdict, &answer),
+                "{frame:02x?}"
+            );
+            answers += usize::from(answer.is_some());
+        };
+        damaged::refusals(&mut Random::new(), random::cases(30_000), visit);
+        let (after, model) = (live.snapshot(), model.snapshot());
+        for (slot, counters) in after.counters.iter().enumerate() {
+            let counted = table::check::difference(counters, &before.counters[slot]);
+            assert_eq!(counted, model.counters[slot], "slot {slot}");
+        }
+        assert!(after.rows.is_empty() && model.rows.is_empty());
+        answers
+    });
+    println!("{answers} answers");
+    assert!(answers * 10 > random::cases(30_000), "{answers} answers");
+}
+
+#[test]
+fn refusals_are_limited() {
+    use demux_common::reject::BURST;
+    Live::run(|live| {
+        live.prepare(&rejecting());
+        live.refill();
+        let frame = table::frames::tcp("10.0.0.1:40000", "10.0.0.2:80").bytes;
+        // On one processor, whose budget it is.
+        pin_to_one_cpu();
+        let before = live.snapshot();
+        let actions: Vec<u32> = (0..4 * BURST).map(|_| live.action(&frame)).collect();
+        assert!(
+            actions[..BURST as usize]
+                .iter()
+                .all(|action| *action == XDP_TX)
+        );
+        let dropped = actions.iter().filter(|action| **action == XDP_DROP).count() as u64;
+        let after = live.snapshot();
+        let slot = rejecting().slot(live.ifindex());
+        let counted = |verdict, reason| {
+            let [before, after] =
+                [&before, &after].map(|at| at.counters[slot].get(verdict, reason).packets);
+            after - before
+        };
+        assert!(dropped > BURST, "{dropped} of {}", actions.len());
+        assert_eq!(counted(Verdict::Drop, Reason::RateLimited), dropped);
+        let sent = counted(Verdict::Reject, Reason::NoSocket);
+        assert_eq!(sent, actions.len() as u64 - dropped);
+    });
+}
+
+fn pin_to_one_cpu() {
+    let mut set = nix::sched::CpuSet::new();
+    set.set(0).unwrap();
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).unwrap();
 }
 
 fn action(verdict: Verdict) -> u32 {

@@ -45,10 +45,21 @@ impl Frames {
 
     /// A datagram.
     pub(crate) fn datagram(self, family: Family, remote_port: u16, port: u16) -> Vec<u8> {
+        self.datagram_of(family, remote_port, port, b"demux")
+    }
+
+    /// A datagram with this data.
+    pub(crate) fn datagram_of(
+        self,
+        family: Family,
+        remote_port: u16,
+        port: u16,
+        data: &[u8],
+    ) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.ip(family)
             .udp(remote_port, port)
-            .write(&mut bytes, b"demux")
+            .write(&mut bytes, data)
             .expect("a datagram");
         padded(bytes)
     }

@@ -7,7 +7,7 @@ use demux_common::{
     command::{Command, Outcome},
     config::Policy,
     connection::{ConnectionKey, State},
-    layout::program,
+    layout::{map, program},
     protocol::Protocol,
     reason::{Reason, Verdict},
     table::Flags,
@@ -22,6 +22,8 @@ use demux_user::{
     tables::{Access, Control, Tables},
 };
 
+use zerocopy::IntoBytes as _;
+
 use crate::common::{bpffs::TemporaryBpfFs, pair::HOST};
 
 /// demux, attached to the cable of an arena in the driver, with a default of drop.
@@ -29,20 +31,18 @@ pub(crate) struct Demux {
     tables: Tables,
     control: Control,
     program: OwnedFd,
-    _bpffs: TemporaryBpfFs,
+    bpffs: TemporaryBpfFs,
 }
 
 impl Demux {
     /// Loads demux and binds these patterns, such as `*:80`. The present namespace is the host's.
     pub(crate) fn load(max_connections: Option<u32>, patterns: &[(Protocol, &str)]) -> Self {
-        let bpffs = TemporaryBpfFs::new();
         let options = LoadOptions {
             default: Some(Policy::Drop),
             max_connections,
-            force: true,
             ..LoadOptions::default()
         };
-        load(bpffs.bpffs(), &[HOST.to_owned()], &options).expect("demux loads");
+        let demux = Self::load_with(options);
         for &(protocol, text) in patterns {
             let request = BindRequest {
                 pattern: Pattern::parse(protocol, text, false).expect("a pattern"),
@@ -51,22 +51,52 @@ impl Demux {
                 ifindex: 0,
                 flags: 0,
             };
-            bind(bpffs.bpffs(), &request).expect("a binding");
+            bind(demux.bpffs.bpffs(), &request).expect("a binding");
         }
+        demux
+    }
+
+    /// Loads demux with these options, whatever the risk.
+    pub(crate) fn load_with(options: LoadOptions) -> Self {
+        let bpffs = TemporaryBpfFs::new();
+        let options = LoadOptions {
+            force: true,
+            ..options
+        };
+        load(bpffs.bpffs(), &[HOST.to_owned()], &options).expect("demux loads");
         let cookie = NetworkNamespace::current().expect("a namespace").cookie();
         let instance = Instance::open(bpffs.bpffs(), cookie, Lock::Shared).expect("an instance");
         let pin = instance.paths().program(program::INGRESS);
         Self {
-            tables: Tables::open(&instance, Access::ReadOnly).expect("its tables"),
+            tables: Tables::open(&instance, Access::ReadWrite).expect("its tables"),
             control: Control::open(instance.paths()).expect("its control"),
             program: bpf::object_get(&pin, false).expect("its program"),
-            _bpffs: bpffs,
+            bpffs,
         }
     }
 
     /// The program for arriving frames.
     pub(crate) fn program(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
+    }
+
+    /// Lets every CPU have sent no refusal for long.
+    pub(crate) fn refill(&self) {
+        self.set_budgets([0; 2]);
+    }
+
+    /// Lets every CPU have sent as many refusals as it may.
+    pub(crate) fn spend(&self) {
+        // Credit is added up only from this tick on.
+        self.set_budgets([self.control.ticks().expect("the clock"), 0]);
+    }
+
+    fn set_budgets(&self, budget: [u64; 2]) {
+        let map = self.tables.map_fd(map::REPLY_BUDGET).expect("a map");
+        let info = bpf::map_info(map).expect("the map");
+        let copies = info.value_stride().expect("the CPUs") / size_of_val(&budget);
+        let values: Vec<u64> = budget.repeat(copies);
+        bpf::map_update(map, 0u32.as_bytes(), values.as_bytes(), 0).expect("a budget");
     }
 
     /// Enters established connections, all but a thousandth of which must find room.

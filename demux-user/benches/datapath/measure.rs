@@ -91,6 +91,15 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
+    /// Of figures that single runs took, whose extremes say nothing: the first and the last tenth are
+    /// left out.
+    pub(crate) fn middle(figures: impl Iterator<Item = f64>) -> Self {
+        let mut figures: Vec<f64> = figures.collect();
+        figures.sort_by(f64::total_cmp);
+        let tenth = figures.len() / 10;
+        Self::of(figures[tenth..figures.len() - tenth].iter().copied())
+    }
+
     fn of(figures: impl Iterator<Item = f64>) -> Self {
         let mut figures: Vec<f64> = figures.collect();
         figures.sort_by(f64::total_cmp);

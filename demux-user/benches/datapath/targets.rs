@@ -12,6 +12,13 @@ pub(crate) mod name {
     pub(crate) const UDP4: &str = "demux udp4 hot";
     pub(crate) const NOT_IP: &str = "demux not-ip";
     pub(crate) const DROP: &str = "demux default drop";
+    pub(crate) const DROPPED: &str = "demux dropped, single runs";
+    pub(crate) const REJECTED_TCP4: &str = "demux rejected tcp4";
+    pub(crate) const REJECTED_TCP6: &str = "demux rejected tcp6";
+    pub(crate) const REJECTED_UDP4: &str = "demux rejected udp4";
+    pub(crate) const REJECTED_UDP4_LONG: &str = "demux rejected udp4, 1472 bytes";
+    pub(crate) const REJECTED_UDP4_LONG_PARTIAL: &str = "demux rejected udp4, 1472 bytes, partial";
+    pub(crate) const REJECTED_LIMITED: &str = "demux rejected over the limit";
     pub(crate) const FLOOD: &str = "demux syn flood";
     pub(crate) const FLOOD_ACK: &str = "demux ack flood";
     pub(crate) const FLOOD_LISTENER: &str = "demux syn flood (kernel listener)";
@@ -77,6 +84,10 @@ pub(crate) const TARGETS: &[Target] = &[
     Target {
         case: name::TCP4,
         bound: Bound::Beside(name::XDP_FILTER_TCP),
+    },
+    Target {
+        case: name::REJECTED_TCP4,
+        bound: Bound::Beside(name::DROPPED),
     },
     Target {
         case: name::FLOOD,

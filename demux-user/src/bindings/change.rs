@@ -8,6 +8,7 @@ use super::{Pattern, compile, publish::publish};
 use crate::{
     Error, Result,
     bpffs::BpfFs,
+    load::reply,
     locals,
     netns::NetworkNamespace,
     state::{Instance, Lock},
@@ -78,6 +79,9 @@ pub fn bind(bpffs: &BpfFs, request: &BindRequest) -> Result<String> {
         .ok_or(Error::BindingTableFull(max))?;
 
     locals::refresh(&tables)?;
+    if request.target == Target::Reject {
+        renew_replies(&tables)?;
+    }
     let mut config = tables.config()?;
     config.move_epoch_on();
     let binding = stored(request, &name, config.epoch);
@@ -114,6 +118,18 @@ pub fn unbind(bpffs: &BpfFs, selector: &Selector) -> Result<String> {
     tables.set_config(&config)?;
     tables.clear_binding(index)?;
     Ok(name_of(&binding))
+}
+
+/// Finds out how refusals leave by each interface, now that some will.
+fn renew_replies(tables: &Tables) -> Result<()> {
+    for (slot, old) in tables.interfaces()? {
+        let mut new = old;
+        reply::renew([&mut new])?;
+        if new != old {
+            tables.set_interface(slot, &new)?;
+        }
+    }
+    Ok(())
 }
 
 fn open(bpffs: &BpfFs) -> Result<Instance> {

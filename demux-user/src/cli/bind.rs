@@ -28,8 +28,13 @@ const TARGETS: Words<Target> = Words {
     words: &[
         ("stack", Target::Stack, "up the kernel's stack"),
         ("drop", Target::Drop, "nowhere"),
+        (
+            "reject",
+            Target::Reject,
+            "nowhere, and the sender is told at once",
+        ),
     ],
-    later: &["reject", "cpu:", "xsk:"],
+    later: &["cpu:", "xsk:"],
 };
 
 /// Bind local endpoints
@@ -81,6 +86,7 @@ EXAMPLES:
   demux bind tcp 10.0.0.2:8000-8999        a range of ports of one address
   demux bind udp [2001:db8::/32]:53        a prefix
   demux bind tcp :23 --to drop             nobody speaks telnet
+  demux bind udp :* --to reject            no datagrams, and no waiting for answers
   demux bind udp :* --dev eth1 --untracked";
 
 impl Args {

@@ -62,8 +62,13 @@ const DEFAULTS: Words<Policy> = Words {
             Policy::Drop,
             "nowhere, where this host would have received them",
         ),
+        (
+            "reject",
+            Policy::Reject,
+            "as drop, and the sender is told at once",
+        ),
     ],
-    later: &["reject"],
+    later: &[],
 };
 
 const TRACKS: Words<Track> = Words {
@@ -82,7 +87,8 @@ const TRACKS: Words<Track> = Words {
 /// With the default of `pass`, and without bindings, no packet is lost.
 ///
 /// With `--default drop`, packets of this host that no binding, no connection and no socket of the
-/// kernel claims end at the driver. `--try SECONDS` puts that default on probation: unless `demux confirm`
+/// kernel claims end at the driver; with `--default reject` they are also answered there, by a TCP
+/// reset or an ICMP port unreachable. `--try SECONDS` puts that default on probation: unless `demux confirm`
 /// runs within that time, the default is `pass` again, even if every demux process is dead and the
 /// machine can no longer be reached.
 ///

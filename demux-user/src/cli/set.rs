@@ -10,7 +10,8 @@ use crate::{
 
 /// Change settings
 ///
-/// Several at once are all changed, or none. Keys are default, default@IFACE (pass, drop), track
+/// Several at once are all changed, or none. Keys are default, default@IFACE (pass, drop,
+/// reject), track
 /// (local, bound), kernel-sockets (on, off), and timeout.STATE (seconds).
 ///
 /// `--try SECONDS` puts a default on probation, as with `demux load`.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use demux_common::config::{Interface, Policy};
+use demux_common::config::{Config, Interface, Policy, Reply};
 
 use super::{
     Outcome,
@@ -13,6 +13,7 @@ use crate::{
     attach::{self, Hook, PinnedLink, egress},
     connections::Reader,
     interface::{self, Interface as Device},
+    load::reply,
     netns::NetworkNamespace,
     render::{InterfaceStatus, Status, write_status},
     state::Paths,
@@ -47,12 +48,20 @@ fn status(opened: &Opened) -> Result<Status> {
     let devices = interface::all()?;
     let mut interfaces = Vec::new();
     let mut warnings = Vec::new();
-    for (_, entry) in tables.interfaces()? {
+    let (entries, bindings) = (tables.interfaces()?, tables.bindings()?);
+    let rejects = reply::is_in_use(&entries, &bindings);
+    for (_, entry) in entries {
         let device = devices.iter().find(|device| device.index == entry.ifindex);
         let link = link(paths, entry.ifindex)?;
         let egress = egress::find(paths, entry.ifindex)?;
         let interface = interface_status(&entry, device, link, egress);
         warnings.extend(warning(paths, &entry, device, link, &interface));
+        if let Some(device) = device
+            && interface.attached
+            && rejects
+        {
+            warnings.extend(reply_warning(&config, &entry, device)?);
+        }
         interfaces.push(interface);
     }
     interfaces.sort_by_key(|interface| interface.ifindex);
@@ -69,7 +78,7 @@ fn status(opened: &Opened) -> Result<Status> {
         displaced: counters.over_unconfirmed,
         untracked: counters.untracked,
         max_bindings: tables.max_bindings()?,
-        bindings: tables.bindings()?.len() as u64,
+        bindings: bindings.len() as u64,
         memory_bytes: tables.memory_bytes()?,
         path: paths.directory().display().to_string(),
         interfaces,
@@ -126,6 +135,7 @@ fn interface_status(
         ifindex: entry.ifindex,
         mode: entry.mode.name(),
         default: if is_over { Policy::Pass } else { entry.default }.name(),
+        reply: entry.reply.name(),
         probation_left_ms: is_on_probation
             .then(|| entry.probation_ends.wrapping_sub(now) / 1_000_000),
         program_id,
@@ -138,6 +148,28 @@ fn interface_status(
             .zip(egress.and_then(|found| found.filter))
             .map(|(device, filter)| filter.removal(&device.name)),
     }
+}
+
+/// What is wrong with how refusals leave.
+fn reply_warning(config: &Config, entry: &Interface, device: &Device) -> Result<Option<String>> {
+    let now = reply::reply(device, entry.mode)?;
+    let name = &device.name;
+    Ok(if now != entry.reply {
+        let (now, before, track) = (now.name(), entry.reply.name(), config.track.name());
+        // Any setting will do, and this one changes nothing.
+        Some(format!(
+            "the way back for refusals by {name} is {now} now, but was {before} when last asked for; \
+             have it asked for again with: demux set track={track}"
+        ))
+    } else if now == Reply::None {
+        Some(format!(
+            "no refusal can leave by {name} from the driver, because its peer takes nothing that XDP \
+             sends: what is to be rejected goes to the kernel, which refuses it; the peer needs GRO or \
+             an XDP program in native mode"
+        ))
+    } else {
+        None
+    })
 }
 
 fn warning(

@@ -81,12 +81,12 @@ fn wrong_usage_is_one_line_and_a_hint() {
             "unknown mode \"fast\"; available: auto, native, generic",
         ),
         (
-            &["load", "eth0", "--default", "reject"],
-            "not available yet; available: pass, drop",
+            &["load", "eth0", "--default", "deny"],
+            "unknown default \"deny\"; available: pass, drop, reject",
         ),
         (
             &["bind", "tcp", ":80", "--to", "cpu:0-3"],
-            "not available yet; available: stack, drop",
+            "not available yet; available: stack, drop, reject",
         ),
         (
             &["bind", "tcp", ":80", "--to", "moon"],

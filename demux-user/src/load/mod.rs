@@ -5,6 +5,7 @@ mod check;
 mod import;
 mod instance;
 mod interfaces;
+pub(crate) mod reply;
 mod unload;
 
 use std::time::Duration;
@@ -272,8 +273,18 @@ fn attach_one(
     match xdp::attach(paths, device, options.mode.unwrap_or_default()) {
         Ok(ingress) => {
             entry.mode = ingress.mode;
-            tables.set_interface(slot, &entry)?;
-            Ok(Attached { ingress, egress })
+            // Until this is written, what is to be refused passes, and the kernel refuses it.
+            match reply::reply(device, entry.mode) {
+                Ok(reply) => {
+                    entry.reply = reply;
+                    tables.set_interface(slot, &entry)?;
+                    Ok(Attached { ingress, egress })
+                }
+                Err(error) => {
+                    interfaces::take_off(paths, tables, device.index)?;
+                    Err(error)
+                }
+            }
         }
         Err(error) => {
             egress::detach(paths, device.index)?;

@@ -19,6 +19,7 @@ const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
 const NETDEV_XDP_ACT_BASIC: u64 = 1;
+const NETDEV_XDP_ACT_NDO_XMIT: u64 = 1 << 2;
 const NETDEV_XDP_ACT_RX_SG: u64 = 1 << 5;
 
 /// The largest MTU every native driver takes without support for packets of several buffers:
@@ -129,6 +130,17 @@ fn told<T>(answer: io::Result<T>) -> io::Result<Option<T>> {
         Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether frames that XDP programs send to an interface leave by it; `None` where the kernel does
+/// not tell, which is before Linux 6.3.
+///
+/// # Errors
+///
+/// Where the kernel cannot be asked.
+pub(crate) fn takes_sent_frames(ifindex: u32) -> io::Result<Option<bool>> {
+    let features = told(xdp_features(ifindex))?;
+    Ok(features.map(|features| features & NETDEV_XDP_ACT_NDO_XMIT != 0))
 }
 
 /// What the driver does in native mode, as `NETDEV_XDP_ACT_` bits, told by Linux 6.3 and newer.

@@ -58,6 +58,8 @@ pub struct InterfaceStatus {
     pub mode: &'static str,
     /// The default that applies now.
     pub default: &'static str,
+    /// How a refusal leaves: `transmit`, `redirect`, or `none` where the kernel refuses.
+    pub reply: &'static str,
     /// Milliseconds until a default on probation is `pass` again.
     pub probation_left_ms: Option<u64>,
     /// The kernel's id of the program.
@@ -87,6 +89,7 @@ impl Row for Status {
         right("PROGRAM"),
         left("ATTACHED"),
         left("EGRESS"),
+        left("REPLY"),
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -110,6 +113,7 @@ impl InterfaceStatus {
                 ("none", _) | (_, true) => self.egress.into(),
                 (hook, false) => format!("{hook}, lost"),
             },
+            self.reply.into(),
         ]
     }
 }
@@ -207,6 +211,7 @@ mod tests {
                 ifindex: 2,
                 mode: "native",
                 default: "drop",
+                reply: "transmit",
                 probation_left_ms: Some(41_000),
                 program_id: Some(12),
                 attached: true,
@@ -231,8 +236,8 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "\
-IFACE  INDEX  MODE    DEFAULT  PROBATION  PROGRAM  ATTACHED  EGRESS
-eth0       2  native  drop     41s left        12  yes       clsact
+IFACE  INDEX  MODE    DEFAULT  PROBATION  PROGRAM  ATTACHED  EGRESS  REPLY
+eth0       2  native  drop     41s left        12  yes       clsact  transmit
 
 netns           blue
 track           local

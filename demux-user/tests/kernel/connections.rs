@@ -49,7 +49,7 @@ fn random_packets_of_connections_do_in_the_kernel_what_they_do_on_the_model() {
                     }
                 } else {
                     let expected = model.decide(bytes).verdict;
-                    assert_eq!(live.run(bytes), expected, "{bytes:02x?}");
+                    assert_eq!(live.run(bytes).verdict, expected, "{bytes:02x?}");
                 }
                 let (after, model) = (live.snapshot(), model.snapshot());
                 let (found, expected) = (timeless(&after.rows), timeless(&model.rows));

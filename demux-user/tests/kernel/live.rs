@@ -9,6 +9,7 @@ use demux_common::{
     binding::{Binding, PortSlot},
     clock::Clock,
     command::{Command, Outcome},
+    config::Reply,
     connection::{Connection, ConnectionKey},
     decide::Decision,
     layout::{map, program},
@@ -35,7 +36,7 @@ use crate::{
     },
     sockets::Sockets,
     table::{
-        check::{Leaving, Snapshot, Subject},
+        check::{Leaving, Ran, Snapshot, Subject},
         world::{Bound, EPOCH, Entry, HOST, Row, World},
     },
 };
@@ -72,6 +73,8 @@ pub(crate) struct Live<'a> {
 /// The outcome of a run of the program, as the kernel numbers it.
 pub(crate) const XDP_DROP: u32 = 1;
 pub(crate) const XDP_PASS: u32 = 2;
+pub(crate) const XDP_TX: u32 = 3;
+pub(crate) const XDP_REDIRECT: u32 = 4;
 
 /// What the egress program returns: the next one decides.
 const TC_ACT_UNSPEC: u32 = u32::MAX;
@@ -208,6 +211,46 @@ impl<'a> Live<'a> {
         bpf::test_run(self.ingress.as_fd(), frame, 0, Some(context.as_bytes()), 1)
             .unwrap_or_else(|error| panic!("{error}: {frame:02x?}"))
             .retval
+    }
+
+    /// What the program makes of a frame, with all refusals to spend.
+    pub(crate) fn process(&self, frame: &[u8]) -> Ran {
+        /// What an answer may be longer by than what it answers: IPv6 and ICMPv6.
+        const MORE: usize = 48;
+        self.refill();
+        let context = [0, frame.len() as u32, 0, self.arrives_on(), 0, 0];
+        let room = frame.len() + MORE;
+        let run = bpf::test_run(
+            self.ingress.as_fd(),
+            frame,
+            room,
+            Some(context.as_bytes()),
+            1,
+        )
+        .unwrap_or_else(|error| panic!("{error}: {frame:02x?}"));
+        let verdict = match (run.retval, self.world.as_ref().map(|world| world.reply)) {
+            (XDP_PASS, _) => Verdict::Pass,
+            (XDP_DROP, _) => Verdict::Drop,
+            (XDP_TX, Some(Reply::Transmit)) | (XDP_REDIRECT, Some(Reply::Redirect)) => {
+                return Ran {
+                    verdict: Verdict::Reject,
+                    answer: Some(run.data_out),
+                };
+            }
+            (action, _) => panic!("the program returned {action}"),
+        };
+        assert_eq!(run.data_out, frame, "only what is answered is changed");
+        Ran {
+            verdict,
+            answer: None,
+        }
+    }
+
+    /// Lets every CPU have sent no refusal for long.
+    pub(crate) fn refill(&self) {
+        let map = self.tables.map_fd(map::REPLY_BUDGET).unwrap();
+        let stride = bpf::map_info(map).unwrap().value_stride().unwrap();
+        bpf::map_update(map, &0u32.to_ne_bytes(), &vec![0; stride], 0).unwrap();
     }
 
     /// What the twin reports of a frame, whatever it does to the maps.
@@ -368,12 +411,8 @@ impl Subject for Live<'_> {
         }
     }
 
-    fn run(&self, frame: &[u8]) -> Verdict {
-        match self.action(frame) {
-            XDP_PASS => Verdict::Pass,
-            XDP_DROP => Verdict::Drop,
-            action => panic!("the program returned {action}"),
-        }
+    fn run(&self, frame: &[u8]) -> Ran {
+        self.process(frame)
     }
 
     fn takes(&self, frame: &[u8]) -> bool {

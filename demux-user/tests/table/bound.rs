@@ -50,6 +50,11 @@ impl Bound {
         self
     }
 
+    pub fn reject(mut self) -> Self {
+        self.target = Target::Reject;
+        self
+    }
+
     pub fn here(mut self) -> Self {
         self.device = Device::This;
         self

@@ -15,6 +15,7 @@ use demux_common::{
 };
 
 use super::{
+    answer,
     frames::Frame,
     row::Said,
     world::{EPOCH, World},
@@ -28,6 +29,8 @@ pub struct Case {
     pub world: World,
     pub way: Way,
     pub row: RowAfter,
+    /// What becomes of a packet that is to be rejected, where it is not answered.
+    pub unanswered: Option<(Verdict, Reason)>,
 }
 
 /// Which way the packet goes.
@@ -116,6 +119,14 @@ pub struct Snapshot {
     pub table: TableCounters,
 }
 
+/// What the program made of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    pub verdict: Verdict,
+    /// The frame that goes back, where one does.
+    pub answer: Option<Vec<u8>>,
+}
+
 /// What packets are given to: the model, or the kernel.
 pub trait Subject {
     fn prepare(&mut self, world: &World);
@@ -124,7 +135,7 @@ pub trait Subject {
     fn now(&self) -> u32;
     fn snapshot(&self) -> Snapshot;
     /// Runs the program.
-    fn run(&self, frame: &[u8]) -> Verdict;
+    fn run(&self, frame: &[u8]) -> Ran;
     /// Whether it can be given a frame that leaves.
     fn takes(&self, frame: &[u8]) -> bool;
     /// Runs the program for what leaves.
@@ -182,7 +193,30 @@ impl Case {
                 binding: 0,
             }),
             row: RowAfter::Same,
+            unanswered: None,
         }
+    }
+
+    /// A packet that is answered.
+    pub fn reject(
+        name: impl Into<String>,
+        world: World,
+        frame: Frame,
+        stage: Stage,
+        reason: Reason,
+    ) -> Self {
+        let mut case = Self::pass(name, world, frame, stage, reason);
+        if let Way::In(expected) = &mut case.way {
+            expected.verdict = Verdict::Reject;
+            expected.target = Target::Reject;
+        }
+        case
+    }
+
+    /// A packet that is to be rejected and comes to another end.
+    pub fn unanswered(mut self, verdict: Verdict, reason: Reason) -> Self {
+        self.unanswered = Some((verdict, reason));
+        self
     }
 
     pub fn drop(
@@ -215,6 +249,7 @@ impl Case {
                 binding: 0,
             }),
             row: RowAfter::Same,
+            unanswered: None,
         }
     }
 
@@ -269,12 +304,19 @@ impl Case {
         let from = subject.now();
         match self.way {
             Way::In(expected) => {
-                let verdict = subject.run(&self.frame);
+                let ran = subject.run(&self.frame);
+                let (verdict, _) = self.outcome(expected);
                 differences.compare(
                     "verdict",
-                    &format!("{:?}", expected.verdict),
                     &format!("{verdict:?}"),
+                    &format!("{:?}", ran.verdict),
                 );
+                let checked = match &ran.answer {
+                    Some(answer) => answer::check(&self.frame, answer),
+                    None if ran.verdict == Verdict::Reject => Err("there is none".to_owned()),
+                    None => Ok(()),
+                };
+                differences.compare("answer", "Ok(())", &format!("{checked:?}"));
             }
             Way::Out(leaving) => subject.leave(&self.frame, &leaving),
         }
@@ -298,12 +340,19 @@ impl Case {
         differences.found
     }
 
+    /// What is counted where this was decided.
+    fn outcome(&self, expected: Decision) -> (Verdict, Reason) {
+        self.unanswered
+            .unwrap_or((expected.verdict, expected.reason))
+    }
+
     /// What there is after the packet, which came at `now`.
     fn after(&self, before: &Snapshot, slot: usize, now: u32) -> Snapshot {
         let mut after = before.clone();
         if let Way::In(expected) = self.way {
             let bytes = self.frame.len() as u64;
-            after.counters[slot].add(expected.verdict, expected.reason, bytes);
+            let (verdict, reason) = self.outcome(expected);
+            after.counters[slot].add(verdict, reason, bytes);
             if expected.binding != 0 {
                 let count = &mut after.binding_counts[usize::from(expected.binding)];
                 count.packets += 1;

@@ -1,11 +1,13 @@
 //! Frames of the table, cut and mutated, in one world that changes nothing.
 
-use demux_common::decide::Decision;
+use demux_common::{decide::Decision, protocol::Protocol};
 
 use super::{
-    cases as table,
+    answer, cases as table,
+    check::Way,
+    frames::Frame,
     random::{Random, cases, damage},
-    world::{Bound, World, dropping},
+    world::{Bound, World, dropping, rejecting},
 };
 
 /// Longer frames are cut at every length up to this one, and then only here and there: the rest of
@@ -21,6 +23,52 @@ pub fn world() -> World {
         Bound::udp("[2001:db8::/32]:*").drop(),
         Bound::tcp("*:*").here().drop(),
     ])
+}
+
+/// A world in which all that can be is refused.
+pub fn refusing() -> World {
+    rejecting()
+        .tracking_bound()
+        .with([Bound::tcp("*:*").reject(), Bound::udp("*:1-999").reject()])
+}
+
+/// Calls `visit` with `count` frames of the table, each damaged by chance, most of them with
+/// checksums that are right nevertheless.
+pub fn refusals(random: &mut Random, count: usize, mut visit: impl FnMut(&[u8])) {
+    let frames: Vec<Vec<u8>> = table::all()
+        .into_iter()
+        .filter(|case| matches!(case.way, Way::In(_)) && case.frame.len() < 1500)
+        .map(|case| case.frame)
+        .collect();
+    for _ in 0..count {
+        let mut frame = frames[random.below(frames.len())].clone();
+        damage(random, &mut frame);
+        if !random.one_in(4) {
+            resum(&mut frame);
+        }
+        visit(&frame);
+    }
+}
+
+/// Makes the checksums of a frame right, if it is one that the parser takes.
+fn resum(bytes: &mut Vec<u8>) {
+    let Ok(parsed) = demux_common::parse::parse(&bytes[..]) else {
+        return;
+    };
+    let header_len = match parsed.key.protocol {
+        Protocol::Tcp => parsed.segment.header_len,
+        Protocol::Udp => 8,
+    };
+    let mut frame = Frame {
+        network: answer::network(bytes),
+        transport: (parsed.headers_len - header_len) as usize,
+        protocol: Some(parsed.key.protocol),
+        bytes: std::mem::take(bytes),
+    };
+    if frame.is_v4() {
+        frame.sum_header();
+    }
+    *bytes = frame.summed().bytes;
 }
 
 /// Calls `visit` with every frame of the table, each cut at every length from 14 bytes on, or with

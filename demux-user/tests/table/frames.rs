@@ -248,6 +248,60 @@ impl Frame {
         self
     }
 
+    /// Makes the checksum of the transport header right, whatever was done to the packet.
+    pub fn summed(self) -> Self {
+        let (pseudo, field) = self.unsummed();
+        let mut frame = self.transport(field, &[0, 0]);
+        let transport = &frame.bytes[frame.transport..frame.end()];
+        let checksum = match !ones_complement(pseudo, transport) {
+            // 0 would mean that there is none.
+            0 if frame.protocol == Some(Protocol::Udp) => 0xffff,
+            checksum => checksum,
+        };
+        frame = frame.transport(field, &checksum.to_be_bytes());
+        frame
+    }
+
+    /// The checksum as a sender leaves it that has its device fill it in: the sum of the pseudo header.
+    pub fn partially_summed(self) -> Self {
+        let (pseudo, field) = self.unsummed();
+        let checksum = ones_complement(pseudo, &[]);
+        self.transport(field, &checksum.to_be_bytes())
+    }
+
+    /// A checksum that is wrong in one bit.
+    pub fn wrongly_summed(self) -> Self {
+        let mut frame = self.summed();
+        let (_, field) = frame.unsummed();
+        let at = frame.transport + field;
+        frame.bytes[at] ^= 0x10;
+        frame
+    }
+
+    /// The sum of the pseudo header, and where the checksum stands in the transport header.
+    fn unsummed(&self) -> (u32, usize) {
+        let length = self.end() - self.transport;
+        let (number, field) = match self.protocol.expect("TCP or UDP") {
+            Protocol::Tcp => (6, 16),
+            Protocol::Udp => (17, 6),
+        };
+        let addresses = if self.is_v4() { 12..20 } else { 8..40 };
+        let addresses = &self.bytes[self.network..][addresses];
+        let sum = ones_complement((length as u32) + number, addresses);
+        (u32::from(sum), field)
+    }
+
+    /// Where the datagram of UDP ends, or the packet, as it tells itself.
+    fn end(&self) -> usize {
+        let field =
+            |at: usize| usize::from(u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]]));
+        match self.protocol {
+            Some(Protocol::Udp) => self.transport + field(self.transport + 4),
+            _ if self.is_v4() => self.network + field(self.network + 2),
+            _ => self.network + 40 + field(self.network + 4),
+        }
+    }
+
     fn lengthen(&mut self, offset: usize, by: usize) {
         let field = &mut self.bytes[self.network + offset..][..2];
         let length = u16::from_be_bytes([field[0], field[1]]);
@@ -255,7 +309,7 @@ impl Frame {
     }
 
     /// Makes the checksum of the IPv4 header right.
-    fn sum_header(&mut self) {
+    pub fn sum_header(&mut self) {
         let header_len = usize::from(self.bytes[self.network] & 15) * 4;
         let header = &mut self.bytes[self.network..][..header_len];
         header[10..12].fill(0);
@@ -267,6 +321,19 @@ impl Frame {
         let folded = (folded & 0xffff) + (folded >> 16);
         header[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
     }
+}
+
+/// The one's complement sum of big-endian words, added to another.
+fn ones_complement(sum: u32, bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|pair| {
+        let second = pair.get(1).copied().unwrap_or(0);
+        u32::from(u16::from_be_bytes([pair[0], second]))
+    });
+    let mut sum = sum + words.sum::<u32>();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
 }
 
 fn addressed(

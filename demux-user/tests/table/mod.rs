@@ -6,6 +6,7 @@
     reason = "every test program is compiled with all of it"
 )]
 
+pub mod answer;
 pub mod bound;
 pub mod cases;
 pub mod check;

@@ -22,13 +22,15 @@ use demux_common::{
     parse::Parsed,
     protocol::Protocol,
     reason::{Count, Reason, Verdict},
+    reject::{self, Budget},
     table::{self, Line, Memory, Numbers, Probe, Recorded, Secret, homes},
     tables::{BindingTables, Kernel, KernelSocket, TableEvent, Tables},
 };
 use demux_user::bindings::{Compiled, compile};
 
 use super::{
-    check::{Leaving, Snapshot, Subject, reported},
+    answer::Buffer,
+    check::{Leaving, Ran, Snapshot, Subject, reported},
     memory::{Handle, Lines},
     sockets,
     world::{SECOND, World, is_forwarded},
@@ -105,6 +107,9 @@ pub struct Model {
     lines: Lines,
     /// Whether anything is stored; the twin is not live.
     live: Cell<bool>,
+    /// What became of the last frame that was answered.
+    answer: RefCell<Option<Vec<u8>>>,
+    budget: Cell<Budget>,
     /// Whether packets may take the shortest way.
     has_shortcut: bool,
     /// How many packets took it, arriving and leaving.
@@ -181,6 +186,8 @@ impl Model {
             contents,
             lines: Lines::new(CONNECTIONS),
             live: Cell::new(true),
+            answer: RefCell::default(),
+            budget: Cell::default(),
             has_shortcut: true,
             taken: Cell::default(),
         };
@@ -247,7 +254,18 @@ impl Model {
 
     pub fn decide(&self, frame: &[u8]) -> Decision {
         let decision = decide(&Linear(frame), self.contents.ifindex, self);
-        reported(&decision.into())
+        reported(&decision.plain().into())
+    }
+
+    /// What becomes of a frame: the decision, and the answer to it if there is one.
+    pub fn process(&self, frame: &[u8]) -> (Decision, Option<Vec<u8>>) {
+        let decision = self.decide(frame);
+        (decision, self.answer.take())
+    }
+
+    /// Has sent no refusal for long.
+    pub fn refill(&self) {
+        self.budget.set(Budget::default());
     }
 
     /// What the twin says.
@@ -325,8 +343,9 @@ impl Subject for Host {
         self.model.snapshot()
     }
 
-    fn run(&self, frame: &[u8]) -> Verdict {
-        self.model.decide(frame).verdict
+    fn run(&self, frame: &[u8]) -> Ran {
+        let (Decision { verdict, .. }, answer) = self.model.process(frame);
+        Ran { verdict, answer }
     }
 
     fn leave(&self, frame: &[u8], leaving: &Leaving) {
@@ -496,7 +515,7 @@ impl Tables for Model {
     fn count_packed(&self, slot: u32, decision: PackedDecision, bytes: u64) {
         let Decision {
             verdict, reason, ..
-        } = reported(&decision.into());
+        } = reported(&decision.plain().into());
         self.count(slot, verdict, reason, bytes);
     }
 
@@ -548,6 +567,31 @@ impl Kernel for Model {
 
     fn may_forward(&self, key: &ConnectionKey) -> bool {
         is_forwarded(self.contents.forwarding, &key.local_address)
+    }
+
+    fn budget(&self) -> Budget {
+        self.budget.get()
+    }
+
+    fn set_budget(&self, budget: &Budget) {
+        self.budget.set(*budget);
+    }
+
+    fn refuse<P: Packet + ?Sized>(
+        &self,
+        packet: &P,
+        parsed: &Parsed,
+        slot: u32,
+        decision: PackedDecision,
+    ) -> PackedDecision {
+        if !self.is_live() {
+            return decision;
+        }
+        let mut buffer = Buffer::of(packet);
+        let outcome = reject::refuse(&mut buffer, self, parsed, slot, decision);
+        let is_sent = outcome.is(Verdict::Reject);
+        *self.answer.borrow_mut() = is_sent.then_some(buffer.bytes);
+        outcome
     }
 
     fn arrives<P: Packet + ?Sized>(&self, packet: &P, ifindex: u32) -> Option<PackedDecision> {

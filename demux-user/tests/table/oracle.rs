@@ -11,6 +11,7 @@ use std::{
 use demux_common::{
     address::Family,
     binding::{Binding, Target},
+    config::Policy,
     protocol::Protocol,
     reason::{Reason, Verdict},
 };
@@ -33,9 +34,11 @@ pub fn find(bindings: &[(u16, Binding)], arrival: &Arrival) -> Option<u16> {
         .map(|(index, _)| *index)
 }
 
-/// What becomes of a packet where the default is drop, sockets are not asked and nothing is forwarded.
+/// What becomes of a packet where the default is one that drops or rejects, sockets are not asked and
+/// nothing is forwarded.
 pub fn judge(
     bindings: &[(u16, Binding)],
+    default: Policy,
     arrival: &Arrival,
     is_local: bool,
 ) -> (Verdict, Reason, u16) {
@@ -47,11 +50,19 @@ pub fn judge(
             .expect("it");
         binding.target
     });
+    let default = match default {
+        Policy::Drop => Verdict::Drop,
+        Policy::Reject => Verdict::Reject,
+        Policy::Pass => panic!("a default of pass asks for nothing"),
+    };
     match (binding, target, is_local) {
         (Some(index), Some(Target::Drop), true) => (Verdict::Drop, Reason::Bound, index),
-        (Some(_), Some(Target::Drop), false) => (Verdict::Pass, Reason::NotLocal, 0),
+        (Some(index), Some(Target::Reject), true) => (Verdict::Reject, Reason::Bound, index),
+        (Some(_), Some(Target::Drop | Target::Reject), false) => {
+            (Verdict::Pass, Reason::NotLocal, 0)
+        }
         (Some(index), _, _) => (Verdict::Pass, Reason::Bound, index),
-        (None, _, true) => (Verdict::Drop, Reason::Unbound, 0),
+        (None, _, true) => (default, Reason::Unbound, 0),
         (None, _, false) => (Verdict::Pass, Reason::NotLocal, 0),
     }
 }

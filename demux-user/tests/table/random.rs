@@ -146,7 +146,7 @@ fn binding(random: &mut Random, index: u16, ifindex: u32) -> Binding {
         },
         protocol: random.pick(&Protocol::ALL),
         prefix_len,
-        target: random.pick(&[Target::Stack, Target::Drop]),
+        target: random.pick(&[Target::Stack, Target::Drop, Target::Reject]),
         flags,
         reserved: 0,
         next_member: 0,

@@ -45,6 +45,8 @@ pub struct World {
     pub kernel_sockets: bool,
     pub probation: Probation,
     pub entry: Entry,
+    /// How a refusal leaves.
+    pub reply: Reply,
     /// Whether what leaves by the interface is seen too.
     pub egress: bool,
     pub bindings: Vec<Bound>,
@@ -93,6 +95,7 @@ pub fn passing() -> World {
         kernel_sockets: true,
         probation: Probation::Confirmed,
         entry: Entry::AtHome,
+        reply: Reply::Transmit,
         egress: false,
         bindings: Vec::new(),
         row: None,
@@ -110,6 +113,14 @@ pub fn passing() -> World {
 pub fn dropping() -> World {
     World {
         default: Policy::Drop,
+        ..passing()
+    }
+}
+
+/// The same with a default of reject.
+pub fn rejecting() -> World {
+    World {
+        default: Policy::Reject,
         ..passing()
     }
 }
@@ -158,6 +169,11 @@ impl World {
         self
     }
 
+    pub fn replying(mut self, reply: Reply) -> Self {
+        self.reply = reply;
+        self
+    }
+
     pub fn seeing_both(mut self) -> Self {
         self.egress = true;
         self
@@ -190,7 +206,7 @@ impl World {
             default: self.default,
             mode: Mode::Native,
             egress: u8::from(self.egress),
-            reply: Reply::Transmit,
+            reply: self.reply,
             reserved: [0; 2],
         };
         let neighbour = Interface {

@@ -3,6 +3,7 @@
 mod flood;
 mod hot;
 mod large;
+mod refusals;
 
 use crate::{Setting, report::Outcome};
 
@@ -10,4 +11,9 @@ use crate::{Setting, report::Outcome};
 pub(crate) type Group = fn(&Setting) -> Outcome;
 
 /// All groups.
-pub(crate) const ALL: &[Group] = &[hot::measure, flood::measure, large::measure];
+pub(crate) const ALL: &[Group] = &[
+    hot::measure,
+    flood::measure,
+    large::measure,
+    refusals::measure,
+];

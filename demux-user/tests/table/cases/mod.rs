@@ -6,6 +6,7 @@ mod expiry;
 mod ipv4;
 mod ipv6;
 mod precedence;
+mod reject;
 mod rows;
 mod rows_and_bindings;
 mod rows_both;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<Case> {
         rows_both::cases(),
         expiry::cases(),
         egress::cases(),
+        reject::cases(),
     ]
     .concat();
     let again: Vec<Case> = cases.iter().filter_map(seeing_both).collect();
