@@ -106,15 +106,14 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
         names.push(name);
     }
     let compiled = compile(&bindings)?;
-    for (index, binding) in &mut bindings[old..] {
-        binding.next_member = compiled.next_members[index];
-    }
 
     locals::refresh(&tables)?;
-    if let Err(error) = enter(&tables, &bindings[old..], &compiled) {
-        // What was published of them is found by nobody once the tables are as they were.
-        let new = bindings.split_off(old);
-        withdraw(&tables, &compile(&bindings)?)?;
+    let new = bindings.split_off(old);
+    if let Err(error) = enter(&tables, &new, &compiled) {
+        // What was published of them is found by nobody once all else is as it was.
+        let mut before = compile(&bindings)?;
+        before.relinked = bindings;
+        withdraw(&tables, &before)?;
         for (index, _) in new {
             tables.clear_binding(index)?;
         }
@@ -128,9 +127,11 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
     Ok(names)
 }
 
-/// Writes new bindings, and then what leads to them.
+/// Writes new bindings, linked to each other and to old ones, and then what leads to them.
 fn enter(tables: &Tables, new: &[(u16, Binding)], compiled: &Compiled) -> Result<()> {
     for (index, binding) in new {
+        let linked = compiled.relinked.iter().find(|(other, _)| other == index);
+        let binding = linked.map_or(binding, |(_, linked)| linked);
         tables.clear_binding_count(*index)?;
         tables.set_binding(*index, binding)?;
     }

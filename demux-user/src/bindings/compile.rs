@@ -36,8 +36,8 @@ pub struct Compiled {
     pub addresses: HashMap<AddressKey, u16>,
     /// Prefixes.
     pub prefixes: HashMap<PrefixKey, PrefixMatch>,
-    /// [`Binding::next_member`] of every binding, by its index.
-    pub next_members: BTreeMap<u16, u16>,
+    /// The bindings whose [`Binding::next_member`] was not yet what it should be, as they should be.
+    pub relinked: Vec<(u16, Binding)>,
 }
 
 /// All wildcards without a device that have the same port pattern, and which lookups it needs besides.
@@ -63,11 +63,11 @@ pub fn compile(bindings: &[(u16, Binding)]) -> Result<Compiled> {
         profiles: vec![PortProfile::default()],
         addresses: HashMap::new(),
         prefixes: HashMap::new(),
-        next_members: BTreeMap::new(),
+        relinked: Vec::new(),
     };
     let mut winners = Vec::new();
     for sharers in by_pattern(bindings) {
-        link(&mut compiled.next_members, &sharers)?;
+        link(&mut compiled.relinked, &sharers)?;
         winners.extend(sharers.first().copied());
     }
     // A dual-stack wildcard gives way to one of IPv6 alone, which comes later and takes its place.
@@ -111,30 +111,36 @@ fn by_pattern(bindings: &[(u16, Binding)]) -> Vec<Vec<(u16, &Binding)>> {
 
 /// Links the bindings of one pattern, given the latest first: the members of their group in the order
 /// in which they were bound, and the latest with the first; all others with nobody.
-fn link(next_members: &mut BTreeMap<u16, u16>, sharers: &[(u16, &Binding)]) -> Result<()> {
-    next_members.extend(sharers.iter().map(|(index, _)| (*index, 0)));
-    let members: Vec<_> = sharers
+fn link(relinked: &mut Vec<(u16, Binding)>, sharers: &[(u16, &Binding)]) -> Result<()> {
+    let members: Vec<u16> = sharers
         .iter()
         .filter(|(_, binding)| binding.has(Binding::REUSE_PORT))
+        .map(|(index, _)| *index)
         .collect();
-    // Counted without asking for the winner: it may be unbound, and that must not fail.
+    let Some((winner, binding)) = sharers.first() else {
+        return Ok(());
+    };
+    // Counted whoever wins: that one may be unbound, which must not fail.
     if members.len() > MAX_MEMBERS {
         return Err(Error::GroupFull {
-            pattern: written(&Pattern::of(members[0].1)),
+            pattern: written(&Pattern::of(binding)),
             max: MAX_MEMBERS,
         });
     }
-    let is_group = sharers
-        .first()
-        .is_some_and(|(_, winner)| winner.has(Binding::REUSE_PORT));
-    if is_group && members.len() > 1 {
-        let later = members.iter().cycle().skip(members.len() - 1);
-        next_members.extend(
-            members
-                .iter()
-                .zip(later)
-                .map(|((index, _), (next, _))| (*index, *next)),
-        );
+    let is_group = members.len() > 1 && members.first() == Some(winner);
+    for (index, binding) in sharers {
+        let next_member = match members.iter().position(|member| member == index) {
+            Some(0) if is_group => members[members.len() - 1],
+            Some(place) if is_group => members[place - 1],
+            _ => 0,
+        };
+        if binding.next_member != next_member {
+            let linked = Binding {
+                next_member,
+                ..**binding
+            };
+            relinked.push((*index, linked));
+        }
     }
     Ok(())
 }

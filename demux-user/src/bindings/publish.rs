@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use demux_common::binding::{Binding, PortProfile, PortSlot};
+use demux_common::binding::{PortProfile, PortSlot};
 
 use super::Compiled;
 use crate::{Error, Result, tables::Tables};
@@ -38,21 +38,12 @@ pub fn withdraw(tables: &Tables, compiled: &Compiled) -> Result<()> {
     link_members(tables, compiled)
 }
 
-/// Links the members of groups as compiled. Those that are no part of it stay linked to those that are.
+/// Links the members of groups. Who is no member any more stays linked to those that are.
 fn link_members(tables: &Tables, compiled: &Compiled) -> Result<()> {
-    for (index, binding) in tables.bindings()? {
-        match compiled.next_members.get(&index) {
-            Some(&next_member) if next_member != binding.next_member => {
-                let linked = Binding {
-                    next_member,
-                    ..binding
-                };
-                tables.set_binding(index, &linked)?;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+    compiled
+        .relinked
+        .iter()
+        .try_for_each(|(index, binding)| tables.set_binding(*index, binding))
 }
 
 fn write_tables(tables: &Tables, compiled: &Compiled) -> Result<()> {
@@ -105,14 +96,17 @@ fn place_profiles(tables: &Tables, compiled: &Compiled, ports: &[PortSlot]) -> R
     if compiled.profiles.len() == 1 {
         return Ok(places);
     }
-    let stored = tables.port_profiles()?;
-    let in_use: HashSet<u16> = ports.iter().map(|slot| slot.profile).collect();
+    // Neighbours mostly have the same profile.
+    let in_use: HashSet<u16> = ports
+        .chunk_by(|one, other| one.profile == other.profile)
+        .map(|slots| slots[0].profile)
+        .collect();
     let known: HashMap<PortProfile, u16> = in_use
         .iter()
         .filter(|place| **place != 0)
-        .map(|place| (stored[usize::from(*place)], *place))
-        .collect();
-    let mut free = (1..stored.len()).filter_map(|place| {
+        .map(|place| Ok((tables.port_profile(*place)?, *place)))
+        .collect::<Result<_>>()?;
+    let mut free = (1..tables.max_port_profiles()?).filter_map(|place| {
         let place = u16::try_from(place).ok()?;
         (!in_use.contains(&place)).then_some(place)
     });
