@@ -146,7 +146,7 @@ fn loaded(work: impl FnOnce(&BpfFs) + Send) {
     let netns = Netns::new();
     netns.veth("v0", &netns, "v1");
     let demux = Demux::new(&netns);
-    demux.ok("load v0 --max-connections 64");
+    demux.ok("load v0 --max-connections 64 --max-bindings 8");
     netns.enter(|| work(&BpfFs::find(Some(demux.bpffs())).unwrap()));
 }
 

@@ -62,6 +62,8 @@ pub fn without_capability(command: &mut Command, number: u32) {
     });
 }
 
+pub const CAP_NET_BIND_SERVICE: u32 = 10;
+
 pub const CAP_SYS_ADMIN: u32 = 21;
 
 /// Lets the kernel call itself 2.6 to a command, as `setarch --uname-2.6` does.
