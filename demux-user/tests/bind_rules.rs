@@ -5,18 +5,27 @@ mod common;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::{self, Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
 };
 
 use common::{
     demux::Demux,
-    inside::Inside,
+    inside::{Inside, SYN, Stations, XDP_PASS},
     netns::Netns,
-    pair::{FAMILIES, Family, HOST, Pair},
+    pair::{FAMILIES, Family, HOST, PEER, Pair},
     privileges::{CAP_NET_BIND_SERVICE, without_capability},
     sockets::{bind, connect, listen, socket, udp, udp_to},
     wait::wait_for,
 };
-use demux_user::bindings::change::name_of;
+use demux_common::{
+    binding::{Binding, Target},
+    protocol::Protocol,
+};
+use demux_user::{
+    bindings::{self, BindRequest, Pattern, Selector, change::name_of},
+    bpffs::BpfFs,
+};
 use netlink_packet_route::route::{RouteHeader, RouteProtocol, RouteScope, RouteType};
 use nix::sys::socket::{setsockopt, sockopt::BindToDevice};
 use rtnetlink::RouteMessageBuilder;
@@ -436,6 +445,69 @@ fn members_of_a_group_come_and_go() {
     // The only one of its pattern again.
     demux.ok("unbind tcp 127.0.0.1:80");
     assert_eq!(explained(), "any");
+}
+
+/// Packets find a member, whoever comes and goes.
+#[test]
+fn a_group_is_never_without_a_member() {
+    let pair = Pair::new();
+    let demux = Demux::new(&pair.host);
+    demux.ok(&format!("load {HOST} --default drop --max-connections 64"));
+    let stations = Stations {
+        from: pair.peer.mac(PEER),
+        to: pair.host.mac(HOST),
+    };
+    let (inside, ifindex) = (Inside::of(&demux), pair.host.index(HOST));
+    let request = |name: &str| BindRequest {
+        pattern: Pattern::parse(Protocol::Tcp, "10.0.0.2:80", false).unwrap(),
+        target: Target::Stack,
+        name: Some(name.to_owned()),
+        ifindex: 0,
+        // Without rows, so that every packet asks anew.
+        flags: Binding::REUSE_PORT | Binding::UNTRACKED,
+        freebind: false,
+    };
+    let is_over = AtomicBool::new(false);
+    let asked = AtomicU64::new(0);
+    pair.host.enter(|| {
+        let bpffs = BpfFs::find(Some(demux.bpffs())).unwrap();
+        bindings::bind(&bpffs, &request("stays")).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut port = 1024;
+                while !is_over.load(Ordering::Relaxed) {
+                    port = if port == u16::MAX { 1024 } else { port + 1 };
+                    let from = Family::V4.at_peer(port);
+                    let syn = stations.segment(from, Family::V4.at_host(80), SYN, [1, 0]);
+                    if inside.arrives(&syn, ifindex) != XDP_PASS {
+                        break;
+                    }
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+                is_over.store(true, Ordering::Relaxed);
+            });
+            for round in 0..20 {
+                let before = asked.load(Ordering::Relaxed);
+                let both = [request("one"), request("two")];
+                bindings::bind_all(&bpffs, &both).unwrap();
+                for name in if round % 2 == 0 {
+                    ["one", "two"]
+                } else {
+                    ["two", "one"]
+                } {
+                    bindings::unbind(&bpffs, &Selector::Name(name.to_owned())).unwrap();
+                }
+                wait_for("packets to be judged", || {
+                    is_over.load(Ordering::Relaxed) || asked.load(Ordering::Relaxed) > before
+                });
+            }
+            assert!(
+                !is_over.swap(true, Ordering::Relaxed),
+                "a packet found no member"
+            );
+        });
+    });
+    println!("{} packets", asked.into_inner());
 }
 
 #[test]

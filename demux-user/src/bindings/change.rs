@@ -86,12 +86,20 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
     let mut bindings = tables.bindings()?;
     let old = bindings.len();
     let Config { mut epoch, .. } = tables.config()?;
+    let mut taken: HashSet<String> = bindings
+        .iter()
+        .map(|(_, binding)| name_of(binding))
+        .collect();
+    let used: HashSet<u16> = bindings.iter().map(|(index, _)| *index).collect();
     let max = tables.max_bindings()?;
+    let mut free = (1..=max)
+        .filter_map(|index| u16::try_from(index).ok())
+        .filter(|index| !used.contains(index));
     let host = Host::read()?;
     let mut names = Vec::new();
     for request in requests {
-        let name = choose_name(request, &bindings)?;
-        let index = free_index(&bindings, max)?;
+        let name = choose_name(request, &taken)?;
+        let index = free.next().ok_or(Error::BindingTableFull(max))?;
         epoch = Config::next_epoch(epoch);
         let binding = stored(request, &name, epoch);
         host.admit(&request.pattern, request.freebind)?;
@@ -103,6 +111,7 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
         }
         admission::check_sockets(&binding)?;
         bindings.push((index, binding));
+        taken.insert(name.clone());
         names.push(name);
     }
     let compiled = compile(&bindings)?;
@@ -163,24 +172,12 @@ pub fn unbind(bpffs: &BpfFs, selector: &Selector) -> Result<String> {
 }
 
 /// The name that was asked for, or one that is free.
-fn choose_name(request: &BindRequest, bindings: &[(u16, Binding)]) -> Result<String> {
-    let taken: HashSet<String> = bindings
-        .iter()
-        .map(|(_, binding)| name_of(binding))
-        .collect();
+fn choose_name(request: &BindRequest, taken: &HashSet<String>) -> Result<String> {
     match &request.name {
         Some(name) if taken.contains(name) => Err(Error::NameTaken(name.clone())),
         Some(name) => Ok(name.clone()),
-        None => Ok(generate_name(&request.pattern, &taken)),
+        None => Ok(generate_name(&request.pattern, taken)),
     }
-}
-
-fn free_index(bindings: &[(u16, Binding)], max: u32) -> Result<u16> {
-    let used: HashSet<u16> = bindings.iter().map(|(index, _)| *index).collect();
-    (1..=max)
-        .filter_map(|index| u16::try_from(index).ok())
-        .find(|index| !used.contains(index))
-        .ok_or(Error::BindingTableFull(max))
 }
 
 fn open(bpffs: &BpfFs) -> Result<Instance> {
