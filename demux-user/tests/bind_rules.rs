@@ -11,7 +11,7 @@ use std::{
 
 use common::{
     demux::Demux,
-    inside::{Inside, SYN, Stations, XDP_PASS},
+    inside::{Inside, SYN, Stations, XDP_DROP},
     netns::Netns,
     pair::{FAMILIES, Family, HOST, PEER, Pair},
     privileges::{CAP_NET_BIND_SERVICE, without_capability},
@@ -452,7 +452,7 @@ fn members_of_a_group_come_and_go() {
 fn a_group_is_never_without_a_member() {
     let pair = Pair::new();
     let demux = Demux::new(&pair.host);
-    demux.ok(&format!("load {HOST} --default drop --max-connections 64"));
+    demux.ok(&format!("load {HOST} --max-connections 64"));
     let stations = Stations {
         from: pair.peer.mac(PEER),
         to: pair.host.mac(HOST),
@@ -460,7 +460,8 @@ fn a_group_is_never_without_a_member() {
     let (inside, ifindex) = (Inside::of(&demux), pair.host.index(HOST));
     let request = |name: &str| BindRequest {
         pattern: Pattern::parse(Protocol::Tcp, "10.0.0.2:80", false).unwrap(),
-        target: Target::Stack,
+        // An entry that is free has the stack for its target.
+        target: Target::Drop,
         name: Some(name.to_owned()),
         ifindex: 0,
         // Without rows, so that every packet asks anew.
@@ -479,7 +480,7 @@ fn a_group_is_never_without_a_member() {
                     port = if port == u16::MAX { 1024 } else { port + 1 };
                     let from = Family::V4.at_peer(port);
                     let syn = stations.segment(from, Family::V4.at_host(80), SYN, [1, 0]);
-                    if inside.arrives(&syn, ifindex) != XDP_PASS {
+                    if inside.arrives(&syn, ifindex) != XDP_DROP {
                         break;
                     }
                     asked.fetch_add(1, Ordering::Relaxed);
