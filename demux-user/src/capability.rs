@@ -20,6 +20,8 @@ pub enum Capability {
     NetRaw,
     /// To load programs that the verifier trusts with more.
     Perfmon,
+    /// To bind ports that are privileged.
+    NetBindService,
     /// To mount, to enter namespaces, and to look at objects of others.
     SysAdmin,
 }
@@ -32,6 +34,7 @@ impl Capability {
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::NetRaw => "CAP_NET_RAW",
             Self::Perfmon => "CAP_PERFMON",
+            Self::NetBindService => "CAP_NET_BIND_SERVICE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
         }
     }
@@ -43,6 +46,7 @@ impl Capability {
             Self::NetAdmin => CapabilitySet::NET_ADMIN,
             Self::NetRaw => CapabilitySet::NET_RAW,
             Self::Perfmon => CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN,
+            Self::NetBindService => CapabilitySet::NET_BIND_SERVICE,
             Self::SysAdmin => CapabilitySet::SYS_ADMIN,
         }
     }

@@ -248,10 +248,14 @@ fn bindings_that_are_in_the_way_are_named() {
         .refused("bind tcp :80 --to drop", 5, "address_in_use")
         .says(&["tcp *:80", "web"])
         .hints(&["demux bindings"]);
-    demux.ok("bind tcp :80 --dev v0 --name inside");
     demux
-        .refused("unbind tcp :80", 5, "ambiguous_binding")
-        .says(&["web", "inside"])
+        .refused("bind tcp :80 --dev v0", 5, "address_in_use")
+        .says(&["web"]);
+    demux.ok("bind tcp :79 --dev v0 --name inside");
+    demux.ok("bind tcp :79 --dev v1 --name outside");
+    demux
+        .refused("unbind tcp :79", 5, "ambiguous_binding")
+        .says(&["inside", "outside"])
         .hints(&["name one"]);
 }
 

@@ -48,7 +48,8 @@ fn a_binding_to_drop_stops_a_connection_at_once_and_unbinding_lets_it_go_on(mode
         talk(&mut client, &mut server);
 
         let dropped = demux.count("drop", "bound");
-        demux.ok("bind tcp :80 --to drop --name closed");
+        // The port alone would be refused: a socket has it.
+        demux.ok("bind tcp :80-81 --to drop --name closed");
         client.write_all(b"data").unwrap();
         wait_for("the segment to be dropped", || {
             demux.count("drop", "bound") > dropped
@@ -90,7 +91,7 @@ fn a_binding_to_drop_stops_datagrams_at_once(mode: &str) {
         server.recv(&mut [0; 8]).unwrap();
 
         let dropped = demux.count("drop", "bound");
-        let name = demux.ok(&format!("bind udp {} --to drop", family.at_host(53)));
+        let name = demux.ok(&format!("bind udp {}-53 --to drop", family.at_host(52)));
         client.send(b"2").unwrap();
         // What came after it has arrived.
         ask(&elsewhere, &other, family.at_host(54));

@@ -2,6 +2,10 @@
 //!
 //! What a slot refers to is written before the slot, and what no slot refers to any more is removed
 //! after it: at every moment a packet is matched against either the old or the new bindings of its port.
+//!
+//! Who walks around a group while its ring changes must meet live bindings only. So new members are
+//! linked before the tables name them ([`publish`]), and old ones unlinked once the tables do not
+//! ([`withdraw`]), before they are freed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,14 +14,39 @@ use demux_common::binding::{PortProfile, PortSlot};
 use super::Compiled;
 use crate::{Error, Result, tables::Tables};
 
-/// Writes the compiled tables.
+/// Writes the compiled tables, which may have bindings that the old ones had not.
 ///
-/// The caller has written new bindings before, removes old ones after, and then moves the epoch on.
+/// The caller has written new bindings before, and then moves the epoch on.
 ///
 /// # Errors
 ///
 /// Where a map cannot be written or is full.
 pub fn publish(tables: &Tables, compiled: &Compiled) -> Result<()> {
+    link_members(tables, compiled)?;
+    write_tables(tables, compiled)
+}
+
+/// Writes the compiled tables, which lack bindings that the old ones had.
+///
+/// The caller then moves the epoch on, and frees the bindings that are gone.
+///
+/// # Errors
+///
+/// Where a map cannot be written or is full.
+pub fn withdraw(tables: &Tables, compiled: &Compiled) -> Result<()> {
+    write_tables(tables, compiled)?;
+    link_members(tables, compiled)
+}
+
+/// Links the members of groups. Who is no member any more stays linked to those that are.
+fn link_members(tables: &Tables, compiled: &Compiled) -> Result<()> {
+    compiled
+        .relinked
+        .iter()
+        .try_for_each(|(index, binding)| tables.set_binding(*index, binding))
+}
+
+fn write_tables(tables: &Tables, compiled: &Compiled) -> Result<()> {
     let addresses = tables.addresses()?;
     let prefixes = tables.prefixes()?;
     let present: HashMap<_, _> = addresses.iter().copied().collect();
@@ -67,14 +96,17 @@ fn place_profiles(tables: &Tables, compiled: &Compiled, ports: &[PortSlot]) -> R
     if compiled.profiles.len() == 1 {
         return Ok(places);
     }
-    let stored = tables.port_profiles()?;
-    let in_use: HashSet<u16> = ports.iter().map(|slot| slot.profile).collect();
+    // Neighbours mostly have the same profile.
+    let in_use: HashSet<u16> = ports
+        .chunk_by(|one, other| one.profile == other.profile)
+        .map(|slots| slots[0].profile)
+        .collect();
     let known: HashMap<PortProfile, u16> = in_use
         .iter()
         .filter(|place| **place != 0)
-        .map(|place| (stored[usize::from(*place)], *place))
-        .collect();
-    let mut free = (1..stored.len()).filter_map(|place| {
+        .map(|place| Ok((tables.port_profile(*place)?, *place)))
+        .collect::<Result<_>>()?;
+    let mut free = (1..tables.max_port_profiles()?).filter_map(|place| {
         let place = u16::try_from(place).ok()?;
         (!in_use.contains(&place)).then_some(place)
     });

@@ -28,8 +28,6 @@ pub struct MapInfo {
     pub max_entries: u32,
     /// Creation flags, such as `BPF_F_NO_PREALLOC`.
     pub flags: u32,
-    /// Bytes of memory charged for it, 0 where the kernel does not say.
-    pub memlock: u64,
 }
 
 impl MapInfo {
@@ -118,7 +116,6 @@ pub fn map_info(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
         value_size: info.value_size,
         max_entries: info.max_entries,
         flags: info.map_flags,
-        memlock: memlock(fd)?,
     })
 }
 
@@ -189,8 +186,12 @@ unsafe fn object_info<T>(fd: BorrowedFd<'_>) -> io::Result<T> {
     Ok(info)
 }
 
-/// The memory charged for a map, which only its descriptor's file in /proc shows.
-fn memlock(fd: BorrowedFd<'_>) -> io::Result<u64> {
+/// Bytes of memory charged for a map, 0 where the kernel does not say.
+///
+/// # Errors
+///
+/// Where the descriptor's file in /proc, which alone shows it, cannot be read.
+pub fn map_memory(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
     Ok(text
         .lines()

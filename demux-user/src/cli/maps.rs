@@ -32,7 +32,7 @@ impl Args {
                 value_size: info.value_size,
                 max_entries: info.max_entries,
                 entries: entries(&opened.tables, name)?,
-                memory_bytes: info.memlock,
+                memory_bytes: opened.tables.memory_of(name)?,
                 id: info.id,
                 pin: opened.paths.map(name).display().to_string(),
             })

@@ -88,6 +88,12 @@ impl Request {
         }
     }
 
+    /// Only those of one local port; 0 for every port.
+    pub(super) fn at_port(mut self, port: u16) -> Self {
+        self.id.local_port = port.into();
+        self
+    }
+
     /// Exactly this socket, by its endpoints, its device and its cookie.
     pub(super) fn exactly(socket: &Socket) -> Self {
         let family = match socket.family {

@@ -118,17 +118,22 @@ impl Tables {
         Ok(bpf::MappedWords::new(self.map_fd(map::PORTS)?, PortSlot::COUNT).ok())
     }
 
-    /// Every port profile, by its index.
+    /// The port profile with an index.
     ///
     /// # Errors
     ///
     /// Where the map cannot be read.
-    pub fn port_profiles(&self) -> Result<Vec<PortProfile>> {
-        Ok(self
-            .array::<PortProfile>(map::PORT_PROFILES)?
-            .into_iter()
-            .map(|(_, profile)| profile)
-            .collect())
+    pub fn port_profile(&self, index: u16) -> Result<PortProfile> {
+        self.array_entry(map::PORT_PROFILES, index.into())
+    }
+
+    /// How many port profiles there is room for, the unused one with index 0 included.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel does not say.
+    pub fn max_port_profiles(&self) -> Result<u32> {
+        Ok(self.info(map::PORT_PROFILES)?.max_entries)
     }
 
     /// Writes port profiles, each given with its index.

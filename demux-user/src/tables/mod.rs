@@ -156,16 +156,23 @@ impl Tables {
             .map_err(|source| Error::io(format!("describe the map {name}"), source))
     }
 
+    /// The memory of a map, in bytes, as the kernel accounts it.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel does not say.
+    pub fn memory_of(&self, name: &str) -> Result<u64> {
+        bpf::map_memory(self.map_fd(name)?)
+            .map_err(|source| Error::io(format!("describe the map {name}"), source))
+    }
+
     /// The memory of all maps, in bytes, as the kernel accounts it.
     ///
     /// # Errors
     ///
     /// Where the kernel does not say.
     pub fn memory_bytes(&self) -> Result<u64> {
-        map::ALL
-            .iter()
-            .map(|name| Ok(self.info(name)?.memlock))
-            .sum()
+        map::ALL.iter().map(|name| self.memory_of(name)).sum()
     }
 }
 

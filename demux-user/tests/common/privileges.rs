@@ -68,6 +68,7 @@ pub fn without_capability(command: &mut Command, number: u32) {
 
 pub const CAP_NET_ADMIN: u32 = 12;
 pub const CAP_NET_RAW: u32 = 13;
+pub const CAP_NET_BIND_SERVICE: u32 = 10;
 pub const CAP_SYS_ADMIN: u32 = 21;
 
 /// Gives what members of the group demux may read, with the modes that demux chose, to another group.

@@ -79,7 +79,7 @@ pub(super) fn play() -> Result<()> {
     let (_servers, mut clients) = started?;
     while network.is_some() && identity() == network {
         for client in &mut clients {
-            // Whoever looks around may bind the port to `drop`.
+            // Whoever looks around may bind a range with the port to `drop`.
             let _ = client.ask("hello");
         }
         thread::sleep(REST);

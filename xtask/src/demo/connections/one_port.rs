@@ -79,10 +79,10 @@ pub(super) fn steer(stage: &mut Stage<'_>, client: &mut Client, ssh: &mut Client
     stage.step(
         "Steering",
         "The binding gets another target. That takes effect on the next packet, also of connections \
-         that are open.",
+         that are open. (Port 80 alone would be refused, because a socket has it; a range may hold it.)",
     )?;
     stage.demux(&["unbind", "web"])?;
-    stage.demux(&["bind", "tcp", ":80", "--to", "drop", "--name", "web"])?;
+    stage.demux(&["bind", "tcp", ":80-81", "--to", "drop", "--name", "web"])?;
     client.send("can you hear me?")?;
     let answer = client.answer(SILENCE)?;
     stage.act(client.name, "\"can you hear me?\" -> nothing");
