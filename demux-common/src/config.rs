@@ -79,10 +79,16 @@ impl Config {
 
     /// Lets every row of the connection table ask for its binding again.
     pub const fn move_epoch_on(&mut self) {
-        self.epoch = match self.epoch.wrapping_add(1) {
+        self.epoch = Self::next_epoch(self.epoch);
+    }
+
+    /// The epoch that comes after another.
+    #[must_use]
+    pub const fn next_epoch(epoch: u32) -> u32 {
+        match epoch.wrapping_add(1) {
             0 => 1,
             epoch => epoch,
-        };
+        }
     }
 }
 

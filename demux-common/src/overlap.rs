@@ -6,7 +6,7 @@
 //! Nothing here allocates or branches on more than a few words, so the programs can use it too.
 
 use crate::{
-    address::{ANY_V4, ANY_V6, Address},
+    address::{ANY_V4, ANY_V6, Address, Family},
     binding::Binding,
 };
 
@@ -30,9 +30,8 @@ impl Endpoint {
     #[inline(always)]
     #[must_use]
     pub const fn of(binding: &Binding) -> Option<Self> {
-        match binding.prefix_len {
-            0 | 128 => {}
-            32 if binding.address.is_mapped() => {}
+        match (binding.family, binding.prefix_len) {
+            (_, 0) | (Family::Ipv4, 32) | (Family::Ipv6, 128) => {}
             _ => return None,
         }
         Some(Self {

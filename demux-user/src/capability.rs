@@ -18,6 +18,8 @@ pub enum Capability {
     NetAdmin,
     /// To load programs that the verifier trusts with more.
     Perfmon,
+    /// To bind ports that are privileged.
+    NetBindService,
     /// To mount, to enter namespaces, and to look at objects of others.
     SysAdmin,
 }
@@ -29,6 +31,7 @@ impl Capability {
             Self::Bpf => "CAP_BPF",
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::Perfmon => "CAP_PERFMON",
+            Self::NetBindService => "CAP_NET_BIND_SERVICE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
         }
     }
@@ -39,6 +42,7 @@ impl Capability {
             Self::Bpf => CapabilitySet::BPF | CapabilitySet::SYS_ADMIN,
             Self::NetAdmin => CapabilitySet::NET_ADMIN,
             Self::Perfmon => CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN,
+            Self::NetBindService => CapabilitySet::NET_BIND_SERVICE,
             Self::SysAdmin => CapabilitySet::SYS_ADMIN,
         }
     }

@@ -6,7 +6,7 @@
 //!
 //! To add an error: add the variant with its line, then its row in `Error::class`, then its hint.
 
-use std::{io, path::PathBuf};
+use std::{io, net::IpAddr, path::PathBuf};
 
 use crate::capability::Capability;
 
@@ -75,6 +75,32 @@ pub enum Error {
         pattern: String,
         /// Who has it, such as `binding "web"`.
         holder: String,
+    },
+    /// A socket of the kernel has the local endpoint, and would lose its packets.
+    #[error("cannot bind {pattern}: address in use by {holder}: {socket}")]
+    SocketInUse {
+        /// The pattern that was refused.
+        pattern: String,
+        /// Who holds the socket, such as `process 12 (nginx)`; `the kernel` where no process does.
+        holder: String,
+        /// The state and the endpoints of the socket.
+        socket: String,
+    },
+    /// The local address is not one of this host.
+    #[error("cannot bind {pattern}: {address} is no address of this host")]
+    AddressNotAvailable {
+        /// The pattern that was refused.
+        pattern: String,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// As many bindings share a pattern by `--reuse-port` as can.
+    #[error("cannot bind {pattern}: {max} bindings share it already")]
+    GroupFull {
+        /// The pattern.
+        pattern: String,
+        /// How many there may be.
+        max: usize,
     },
     /// The name of a new binding is taken.
     #[error("a binding named {0:?} exists already")]
@@ -311,7 +337,11 @@ impl Error {
 
             Self::MissingCapability { .. } => ("permission_denied", Status::Permission),
 
-            Self::AddressInUse { .. } => ("address_in_use", Status::Conflict),
+            Self::AddressInUse { .. } | Self::SocketInUse { .. } => {
+                ("address_in_use", Status::Conflict)
+            }
+            Self::AddressNotAvailable { .. } => ("address_not_available", Status::Failed),
+            Self::GroupFull { .. } => ("group_full", Status::Failed),
             Self::NameTaken(_) => ("name_taken", Status::Conflict),
             Self::AmbiguousBinding { .. } => ("ambiguous_binding", Status::Conflict),
             Self::BindingTableFull(_) => ("binding_table_full", Status::Failed),
@@ -355,9 +385,15 @@ impl Error {
             Self::MapNotFound(_) => "list maps with: demux maps".into(),
             Self::MissingCapability { .. } => "run it as root, or grant the capability".into(),
             Self::AddressInUse { .. } => {
-                "see who has it with: demux bindings, ss -lntu; or share it with --reuse-port"
-                    .into()
+                "see it with: demux bindings; or give both --reuse-addr or --reuse-port".into()
             }
+            Self::SocketInUse { .. } => {
+                "see it with: ss -anptu; end it first, or bind to the stack".into()
+            }
+            Self::AddressNotAvailable { .. } => {
+                "list addresses with: ip address; or insist with --freebind".into()
+            }
+            Self::GroupFull { .. } => "remove some with: demux unbind NAME".into(),
             Self::NameTaken(name) => format!("choose another name, or: demux unbind {name}"),
             Self::AmbiguousBinding { .. } => "name one of them".into(),
             Self::BindingTableFull(_) => "remove some with: demux unbind NAME".into(),

@@ -1,12 +1,20 @@
 //! Making and ending bindings.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, slice};
 
-use demux_common::binding::{Binding, NAME_LEN, Target};
+use demux_common::{
+    binding::{Binding, NAME_LEN, Target},
+    config::Config,
+};
 
-use super::{Pattern, compile, publish::publish};
+use super::{
+    Compiled, Pattern,
+    admission::{self, Host, written},
+    compile, conflict,
+    publish::{publish, withdraw},
+};
 use crate::{
-    Error, Result,
+    Error, Result, bpf,
     bpffs::BpfFs,
     locals,
     netns::NetworkNamespace,
@@ -27,6 +35,8 @@ pub struct BindRequest {
     pub ifindex: u32,
     /// [`Binding::REUSE_ADDR`] and its siblings; [`Binding::V6_ONLY`] follows from the pattern.
     pub flags: u8,
+    /// Whether the address may be none of this host's, as IP_FREEBIND allows.
+    pub freebind: bool,
 }
 
 /// Which binding a user means.
@@ -53,48 +63,78 @@ pub fn name_of(binding: &Binding) -> String {
 ///
 /// # Errors
 ///
-/// [`Error::NotLoaded`], [`Error::NameTaken`], [`Error::AddressInUse`], [`Error::BindingTableFull`].
+/// As [`bind_all`].
 pub fn bind(bpffs: &BpfFs, request: &BindRequest) -> Result<String> {
-    if let Some(name) = &request.name {
+    let mut names = bind_all(bpffs, slice::from_ref(request))?;
+    Ok(names.remove(0))
+}
+
+/// Makes several bindings, each beside those before it, or none; returns their names.
+///
+/// # Errors
+///
+/// [`Error::NotLoaded`], [`Error::NameTaken`], [`Error::BindingTableFull`], and what bind(2) would
+/// refuse: [`Error::AddressInUse`] beside another binding, [`Error::SocketInUse`] beside a socket of
+/// the kernel unless the target is the stack, [`Error::AddressNotAvailable`], and
+/// [`Error::MissingCapability`] for a privileged port. [`Error::GroupFull`].
+pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> {
+    for name in requests.iter().filter_map(|request| request.name.as_ref()) {
         check_name(name)?;
     }
     let instance = open(bpffs)?;
     let tables = Tables::open(&instance, Access::ReadWrite)?;
     let mut bindings = tables.bindings()?;
-    let names: HashSet<String> = bindings
-        .iter()
-        .map(|(_, binding)| name_of(binding))
-        .collect();
-    let name = match &request.name {
-        Some(name) if names.contains(name) => return Err(Error::NameTaken(name.clone())),
-        Some(name) => name.clone(),
-        None => generate_name(&request.pattern, &names),
-    };
-    let used: HashSet<u16> = bindings.iter().map(|(index, _)| *index).collect();
+    let old = bindings.len();
+    let Config { mut epoch, .. } = tables.config()?;
     let max = tables.max_bindings()?;
-    let index = (1..=max)
-        .filter_map(|index| u16::try_from(index).ok())
-        .find(|index| !used.contains(index))
-        .ok_or(Error::BindingTableFull(max))?;
+    let host = Host::read()?;
+    let mut names = Vec::new();
+    for request in requests {
+        let name = choose_name(request, &bindings)?;
+        let index = free_index(&bindings, max)?;
+        epoch = Config::next_epoch(epoch);
+        let binding = stored(request, &name, epoch);
+        host.admit(&request.pattern, request.freebind)?;
+        if let Some(holder) = conflict::holder(&binding, bindings.iter().map(|(_, other)| other)) {
+            return Err(Error::AddressInUse {
+                pattern: written(&request.pattern),
+                holder: format!("binding {:?}", name_of(holder)),
+            });
+        }
+        admission::check_sockets(&binding)?;
+        bindings.push((index, binding));
+        names.push(name);
+    }
+    let compiled = compile(&bindings)?;
+    for (index, binding) in &mut bindings[old..] {
+        binding.next_member = compiled.next_members[index];
+    }
 
     locals::refresh(&tables)?;
-    let mut config = tables.config()?;
-    config.move_epoch_on();
-    let binding = stored(request, &name, config.epoch);
-    bindings.push((index, binding));
-    let compiled = compile(&bindings)?;
-
-    tables.clear_binding_count(index)?;
-    tables.set_binding(index, &binding)?;
-    if let Err(error) = publish(&tables, &compiled) {
-        // What was published of it is found by nobody once the tables are as they were.
-        bindings.pop();
-        publish(&tables, &compile(&bindings)?)?;
-        tables.clear_binding(index)?;
+    if let Err(error) = enter(&tables, &bindings[old..], &compiled) {
+        // What was published of them is found by nobody once the tables are as they were.
+        let new = bindings.split_off(old);
+        withdraw(&tables, &compile(&bindings)?)?;
+        for (index, _) in new {
+            tables.clear_binding(index)?;
+        }
         return Err(error);
     }
+    let config = Config {
+        epoch,
+        ..tables.config()?
+    };
     tables.set_config(&config)?;
-    Ok(name)
+    Ok(names)
+}
+
+/// Writes new bindings, and then what leads to them.
+fn enter(tables: &Tables, new: &[(u16, Binding)], compiled: &Compiled) -> Result<()> {
+    for (index, binding) in new {
+        tables.clear_binding_count(*index)?;
+        tables.set_binding(*index, binding)?;
+    }
+    publish(tables, compiled)
 }
 
 /// Ends a binding, and returns its name.
@@ -110,10 +150,36 @@ pub fn unbind(bpffs: &BpfFs, selector: &Selector) -> Result<String> {
     bindings.retain(|(other, _)| *other != index);
     let mut config = tables.config()?;
     config.move_epoch_on();
-    publish(&tables, &compile(&bindings)?)?;
+    withdraw(&tables, &compile(&bindings)?)?;
     tables.set_config(&config)?;
+    if binding.next_member != 0 {
+        // Who is walking around the group may be about to look at it. Where the kernel cannot wait
+        // for them, they find a free entry, which leads nowhere.
+        let _ = bpf::synchronize();
+    }
     tables.clear_binding(index)?;
     Ok(name_of(&binding))
+}
+
+/// The name that was asked for, or one that is free.
+fn choose_name(request: &BindRequest, bindings: &[(u16, Binding)]) -> Result<String> {
+    let taken: HashSet<String> = bindings
+        .iter()
+        .map(|(_, binding)| name_of(binding))
+        .collect();
+    match &request.name {
+        Some(name) if taken.contains(name) => Err(Error::NameTaken(name.clone())),
+        Some(name) => Ok(name.clone()),
+        None => Ok(generate_name(&request.pattern, &taken)),
+    }
+}
+
+fn free_index(bindings: &[(u16, Binding)], max: u32) -> Result<u16> {
+    let used: HashSet<u16> = bindings.iter().map(|(index, _)| *index).collect();
+    (1..=max)
+        .filter_map(|index| u16::try_from(index).ok())
+        .find(|index| !used.contains(index))
+        .ok_or(Error::BindingTableFull(max))
 }
 
 fn open(bpffs: &BpfFs) -> Result<Instance> {

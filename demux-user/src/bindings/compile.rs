@@ -2,8 +2,15 @@
 //!
 //! The ports of each protocol fall into intervals within which the same port patterns apply, so that
 //! the work is done once for each interval and the result is written to each of its ports.
+//!
+//! Of bindings with one pattern, the one that was bound last is the *winner*: it alone stands in the
+//! tables. Where it was bound with `--reuse-port`, it and all others of its pattern that were, too, are
+//! a [group](demux_common::group), linked in a ring.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use demux_common::{
     address::Family,
@@ -11,10 +18,11 @@ use demux_common::{
         AddressKey, Binding, MAX_PATTERNS, PortPattern, PortProfile, PortSlot, PrefixKey,
         PrefixMatch, Scope,
     },
+    group::MAX_MEMBERS,
     protocol::Protocol,
 };
 
-use super::Pattern;
+use super::{Pattern, admission::written, conflict::same_pattern_key};
 use crate::{Error, Result, bindings::Ports};
 
 /// The tables, as they should be.
@@ -28,6 +36,8 @@ pub struct Compiled {
     pub addresses: HashMap<AddressKey, u16>,
     /// Prefixes.
     pub prefixes: HashMap<PrefixKey, PrefixMatch>,
+    /// [`Binding::next_member`] of every binding, by its index.
+    pub next_members: BTreeMap<u16, u16>,
 }
 
 /// All wildcards without a device that have the same port pattern, and which lookups it needs besides.
@@ -46,55 +56,110 @@ const IN_SLOT: u32 = PortPattern::ANY_V4 | PortPattern::ANY_V6 | PortPattern::DU
 ///
 /// # Errors
 ///
-/// [`Error::AddressInUse`] where two patterns are the same,
-/// [`Error::InvalidArgument`] where too many port patterns overlap.
+/// [`Error::InvalidArgument`] where too many port patterns overlap, [`Error::GroupFull`].
 pub fn compile(bindings: &[(u16, Binding)]) -> Result<Compiled> {
     let mut compiled = Compiled {
         ports: vec![PortSlot::default(); PortSlot::COUNT],
         profiles: vec![PortProfile::default()],
         addresses: HashMap::new(),
         prefixes: HashMap::new(),
+        next_members: BTreeMap::new(),
     };
+    let mut winners = Vec::new();
+    for sharers in by_pattern(bindings) {
+        link(&mut compiled.next_members, &sharers)?;
+        winners.extend(sharers.first().copied());
+    }
+    // A dual-stack wildcard gives way to one of IPv6 alone, which comes later and takes its place.
+    winners.sort_by_key(|(_, binding)| binding.has(Binding::V6_ONLY));
+
     let mut numbers = HashMap::new();
     for protocol in Protocol::ALL {
         let mut patterns: BTreeMap<Ports, Bound> = BTreeMap::new();
-        for (index, binding) in bindings.iter().filter(|(_, b)| b.protocol == protocol) {
+        for (index, binding) in winners.iter().filter(|(_, b)| b.protocol == protocol) {
             let ports = Ports {
                 first: binding.first_port,
                 last: binding.last_port,
             };
             let bound = patterns.entry(ports).or_default();
-            if !enter(&mut compiled, bound, *index, binding) {
-                return Err(duplicate(binding, bindings));
-            }
+            enter(&mut compiled, bound, *index, binding);
         }
         fill_ports(&mut compiled, &mut numbers, protocol, &patterns)?;
     }
     Ok(compiled)
 }
 
-/// Enters a binding; `false` where another has the same pattern.
-fn enter(compiled: &mut Compiled, bound: &mut Bound, index: u16, binding: &Binding) -> bool {
+/// The bindings of each pattern, the latest first.
+fn by_pattern(bindings: &[(u16, Binding)]) -> Vec<Vec<(u16, &Binding)>> {
+    // Epochs wrap, so they are compared with one that is not far.
+    let near = bindings.first().map_or(0, |(_, binding)| binding.created);
+    let mut patterns: HashMap<_, Vec<(u16, &Binding)>> = HashMap::new();
+    for (index, binding) in bindings {
+        let key = same_pattern_key(binding);
+        patterns.entry(key).or_default().push((*index, binding));
+    }
+    let mut patterns: Vec<_> = patterns.into_values().collect();
+    for sharers in &mut patterns {
+        sharers.sort_by_key(|(index, binding)| {
+            Reverse((binding.created.wrapping_sub(near) as i32, *index))
+        });
+    }
+    // Profiles are numbered in this order.
+    patterns.sort_by_key(|sharers| sharers.first().map(|(index, _)| *index));
+    patterns
+}
+
+/// Links the bindings of one pattern, given the latest first: the members of their group in the order
+/// in which they were bound, and the latest with the first; all others with nobody.
+fn link(next_members: &mut BTreeMap<u16, u16>, sharers: &[(u16, &Binding)]) -> Result<()> {
+    next_members.extend(sharers.iter().map(|(index, _)| (*index, 0)));
+    let members: Vec<_> = sharers
+        .iter()
+        .filter(|(_, binding)| binding.has(Binding::REUSE_PORT))
+        .collect();
+    // Counted without asking for the winner: it may be unbound, and that must not fail.
+    if members.len() > MAX_MEMBERS {
+        return Err(Error::GroupFull {
+            pattern: written(&Pattern::of(members[0].1)),
+            max: MAX_MEMBERS,
+        });
+    }
+    let is_group = sharers
+        .first()
+        .is_some_and(|(_, winner)| winner.has(Binding::REUSE_PORT));
+    if is_group && members.len() > 1 {
+        let later = members.iter().cycle().skip(members.len() - 1);
+        next_members.extend(
+            members
+                .iter()
+                .zip(later)
+                .map(|((index, _), (next, _))| (*index, *next)),
+        );
+    }
+    Ok(())
+}
+
+/// Enters the winner of a pattern.
+fn enter(compiled: &mut Compiled, bound: &mut Bound, index: u16, binding: &Binding) {
     let with_device = binding.ifindex != 0;
     let lookup = |plain: u32, device: u32| if with_device { device } else { plain };
     match (binding.family, binding.prefix_len) {
         (Family::Ipv4, 0) => {
             bound.lookups |= lookup(PortPattern::ANY_V4, PortPattern::ANY_V4_DEVICE);
-            enter_wildcard(compiled, &mut bound.any_v4, index, binding, Scope::Ipv4)
+            enter_wildcard(compiled, &mut bound.any_v4, index, binding, Scope::Ipv4);
         }
         (Family::Ipv6, 0) => {
             bound.lookups |= lookup(PortPattern::ANY_V6, PortPattern::ANY_V6_DEVICE);
-            let fits = enter_wildcard(compiled, &mut bound.any_v6, index, binding, Scope::Ipv6);
-            if binding.has(Binding::V6_ONLY) {
-                return fits;
+            enter_wildcard(compiled, &mut bound.any_v6, index, binding, Scope::Ipv6);
+            if !binding.has(Binding::V6_ONLY) {
+                bound.lookups |= lookup(PortPattern::DUAL, PortPattern::DUAL_DEVICE);
+                enter_wildcard(compiled, &mut bound.dual, index, binding, Scope::DualStack);
             }
-            bound.lookups |= lookup(PortPattern::DUAL, PortPattern::DUAL_DEVICE);
-            fits && enter_wildcard(compiled, &mut bound.dual, index, binding, Scope::DualStack)
         }
         (Family::Ipv4, 32) | (Family::Ipv6, 128) => {
             bound.lookups |= lookup(PortPattern::ADDRESS, PortPattern::ADDRESS_DEVICE);
             let key = address_key(binding, binding.family.into());
-            compiled.addresses.insert(key, index).is_none()
+            compiled.addresses.insert(key, index);
         }
         (_, prefix_len) => {
             bound.lookups |= lookup(PortPattern::PREFIX, PortPattern::PREFIX_DEVICE);
@@ -102,10 +167,7 @@ fn enter(compiled: &mut Compiled, bound: &mut Bound, index: u16, binding: &Bindi
                 binding: index,
                 prefix_len: u16::from(prefix_len),
             };
-            compiled
-                .prefixes
-                .insert(prefix_key(binding), found)
-                .is_none()
+            compiled.prefixes.insert(prefix_key(binding), found);
         }
     }
 }
@@ -116,12 +178,14 @@ fn enter_wildcard(
     index: u16,
     binding: &Binding,
     scope: Scope,
-) -> bool {
-    if binding.ifindex != 0 {
-        let key = address_key(binding, scope);
-        return compiled.addresses.insert(key, index).is_none();
+) {
+    if binding.ifindex == 0 {
+        *in_slot = index;
+    } else {
+        compiled
+            .addresses
+            .insert(address_key(binding, scope), index);
     }
-    std::mem::replace(in_slot, index) == 0
 }
 
 fn address_key(binding: &Binding, scope: Scope) -> AddressKey {
@@ -232,28 +296,4 @@ fn slot<'a>(
         (compiled.profiles.len() - 1) as u16
     });
     Ok(slot)
-}
-
-fn duplicate(binding: &Binding, bindings: &[(u16, Binding)]) -> Error {
-    let pattern = Pattern::of(binding);
-    let wildcard = |other: &Binding| other.family == Family::Ipv6 && other.prefix_len == 0;
-    let holder = bindings
-        .iter()
-        .map(|(_, other)| other)
-        .filter(|other| other.name != binding.name && other.ifindex == binding.ifindex)
-        .find(|other| {
-            Pattern::of(other) == pattern
-                || (wildcard(other)
-                    && wildcard(binding)
-                    && other.protocol == binding.protocol
-                    && Pattern::of(other).ports == pattern.ports)
-        })
-        .map_or_else(
-            || "another binding".to_owned(),
-            |other| format!("binding {:?}", super::change::name_of(other)),
-        );
-    Error::AddressInUse {
-        pattern: format!("{} {pattern}", binding.protocol.name()),
-        holder,
-    }
 }

@@ -2,22 +2,60 @@
 //!
 //! What a slot refers to is written before the slot, and what no slot refers to any more is removed
 //! after it: at every moment a packet is matched against either the old or the new bindings of its port.
+//!
+//! Who walks around a group while its ring changes must meet live bindings only. So new members are
+//! linked before the tables name them ([`publish`]), and old ones unlinked once the tables do not
+//! ([`withdraw`]), before they are freed.
 
 use std::collections::{HashMap, HashSet};
 
-use demux_common::binding::{PortProfile, PortSlot};
+use demux_common::binding::{Binding, PortProfile, PortSlot};
 
 use super::Compiled;
 use crate::{Error, Result, tables::Tables};
 
-/// Writes the compiled tables.
+/// Writes the compiled tables, which may have bindings that the old ones had not.
 ///
-/// The caller has written new bindings before, removes old ones after, and then moves the epoch on.
+/// The caller has written new bindings before, and then moves the epoch on.
 ///
 /// # Errors
 ///
 /// Where a map cannot be written or is full.
 pub fn publish(tables: &Tables, compiled: &Compiled) -> Result<()> {
+    link_members(tables, compiled)?;
+    write_tables(tables, compiled)
+}
+
+/// Writes the compiled tables, which lack bindings that the old ones had.
+///
+/// The caller then moves the epoch on, and frees the bindings that are gone.
+///
+/// # Errors
+///
+/// Where a map cannot be written or is full.
+pub fn withdraw(tables: &Tables, compiled: &Compiled) -> Result<()> {
+    write_tables(tables, compiled)?;
+    link_members(tables, compiled)
+}
+
+/// Links the members of groups as compiled. Those that are no part of it stay linked to those that are.
+fn link_members(tables: &Tables, compiled: &Compiled) -> Result<()> {
+    for (index, binding) in tables.bindings()? {
+        match compiled.next_members.get(&index) {
+            Some(&next_member) if next_member != binding.next_member => {
+                let linked = Binding {
+                    next_member,
+                    ..binding
+                };
+                tables.set_binding(index, &linked)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn write_tables(tables: &Tables, compiled: &Compiled) -> Result<()> {
     let addresses = tables.addresses()?;
     let prefixes = tables.prefixes()?;
     let present: HashMap<_, _> = addresses.iter().copied().collect();

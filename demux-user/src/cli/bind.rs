@@ -8,10 +8,11 @@ use demux_common::{
 use super::{
     Outcome,
     context::{Context, cannot_write},
+    unbind::protocol,
     words::Words,
 };
 use crate::{
-    Result,
+    Error, Result,
     bindings::{self, BindRequest, Pattern},
     interface,
     render::{List, NameRow, Row as _, printable},
@@ -42,7 +43,12 @@ const TARGETS: Words<Target> = Words {
 /// 0.0.0.0 (every IPv4 address), an address or a prefix; IPv6 stands in brackets. The port may be a
 /// range, or * for all of them. Names are not resolved.
 ///
-/// Without --name, the name is generated and printed.
+/// Refused is what bind(2) would refuse: an endpoint that another binding has, unless both share it by
+/// --reuse-addr or --reuse-port; and, unless its packets go to the stack, one that a socket has. Ranges
+/// and prefixes only conflict with the same ones. Of those that share, the last wins, and all of them
+/// together with --reuse-port.
+///
+/// Several are bound together, or none. Without --name, names are generated and printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -52,6 +58,9 @@ pub(super) struct Args {
     /// The local endpoints
     #[arg(value_name = "LOCAL", allow_hyphen_values = true)]
     local: String,
+    /// More of both, bound with the same options
+    #[arg(value_name = "PROTO LOCAL")]
+    more: Vec<String>,
     /// Where their packets go [default: stack]
     #[arg(long = "to", value_name = "TARGET", value_parser = TARGETS)]
     target: Option<Target>,
@@ -70,6 +79,9 @@ pub(super) struct Args {
     /// With [::]: only IPv6, as IPV6_V6ONLY does
     #[arg(long)]
     v6_only: bool,
+    /// Bind an address that is none of this host, as IP_FREEBIND does
+    #[arg(long)]
+    freebind: bool,
     /// Make no rows in the connection table
     #[arg(long)]
     untracked: bool,
@@ -81,11 +93,19 @@ EXAMPLES:
   demux bind tcp 10.0.0.2:8000-8999        a range of ports of one address
   demux bind udp [2001:db8::/32]:53        a prefix
   demux bind tcp :23 --to drop             nobody speaks telnet
+  demux bind tcp :53 udp :53               both or neither
   demux bind udp :* --dev eth1 --untracked";
 
 impl Args {
     pub(super) fn run(&self, context: &mut Context<'_>) -> Result<Outcome> {
-        let pattern = Pattern::parse(self.protocol, &self.local, self.v6_only)?;
+        let patterns = self.patterns()?;
+        if let (Some(name), [_, _, ..]) = (&self.name, patterns.as_slice()) {
+            return Err(Error::invalid(
+                "binding name",
+                name,
+                "several bindings cannot have one name",
+            ));
+        }
         let ifindex = match &self.device {
             Some(name) => interface::by_name(name)?.index,
             None => 0,
@@ -95,31 +115,58 @@ impl Args {
             (self.reuse_port, Binding::REUSE_PORT),
             (self.untracked, Binding::UNTRACKED),
         ];
-        let request = BindRequest {
-            pattern,
-            target: self.target.unwrap_or(Target::Stack),
-            name: self.name.clone(),
-            ifindex,
-            flags: flags
-                .into_iter()
-                .filter(|(is_set, _)| *is_set)
-                .fold(0, |flags, (_, flag)| flags | flag),
-        };
-        let name = bindings::bind(&context.bpffs()?, &request)?;
+        let flags = flags
+            .into_iter()
+            .filter(|(is_set, _)| *is_set)
+            .fold(0, |flags, (_, flag)| flags | flag);
+        let requests: Vec<BindRequest> = patterns
+            .into_iter()
+            .map(|pattern| BindRequest {
+                pattern,
+                target: self.target.unwrap_or(Target::Stack),
+                name: self.name.clone(),
+                ifindex,
+                flags,
+                freebind: self.freebind,
+            })
+            .collect();
+        let names = bindings::bind_all(&context.bpffs()?, &requests)?;
         if context.is_json() || self.name.is_none() {
-            print_name(context, "bind", name)?;
+            print_names(context, "bind", names)?;
         }
         Ok(Outcome::Done)
     }
+
+    fn patterns(&self) -> Result<Vec<Pattern>> {
+        let mut patterns = vec![Pattern::parse(self.protocol, &self.local, self.v6_only)?];
+        for pair in self.more.chunks(2) {
+            let name = &pair[0];
+            let protocol = protocol(name)
+                .ok_or_else(|| Error::invalid("protocol", name, "a protocol is tcp or udp"))?;
+            let local = pair.get(1).ok_or_else(|| {
+                Error::invalid(
+                    "binding",
+                    name,
+                    "behind the protocol comes the local endpoint, such as tcp :80",
+                )
+            })?;
+            patterns.push(Pattern::parse(protocol, local, self.v6_only)?);
+        }
+        Ok(patterns)
+    }
 }
 
-/// Prints the name of a binding, alone on its line where people read it.
-pub(super) fn print_name(context: &mut Context<'_>, noun: &str, name: String) -> Result<()> {
+/// Prints the names of bindings, each alone on its line where people read them.
+pub(super) fn print_names(context: &mut Context<'_>, noun: &str, names: Vec<String>) -> Result<()> {
     if !context.is_json() {
-        return writeln!(context.out(), "{}", printable(&name)).map_err(cannot_write);
+        return names.iter().try_for_each(|name| {
+            writeln!(context.out(), "{}", printable(name)).map_err(cannot_write)
+        });
     }
     let format = context.format();
     let mut list = List::new(context.out(), format, noun, NameRow::COLUMNS);
-    list.push(&NameRow { name }).map_err(cannot_write)?;
+    for name in names {
+        list.push(&NameRow { name }).map_err(cannot_write)?;
+    }
     list.finish().map_err(cannot_write)
 }

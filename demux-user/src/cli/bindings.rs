@@ -44,10 +44,17 @@ impl Args {
         let opened = context.open()?;
         let names = Names::read()?;
         let mut bindings = opened.tables.bindings()?;
-        // Of equal patterns, one with a device comes first, as it does for packets.
+        let epoch = opened.tables.config()?.epoch;
+        // Of equal patterns, one with a device comes first, as it does for packets, and then the one
+        // that was bound last, with its group.
         bindings.sort_by_cached_key(|(_, binding)| {
             let pattern = Pattern::of(binding);
-            (pattern.precedence(), binding.ifindex == 0, name_of(binding))
+            (
+                pattern.precedence(),
+                (binding.ifindex == 0, binding.ifindex),
+                binding.next_member == 0,
+                epoch.wrapping_sub(binding.created),
+            )
         });
         let counts = opened.tables.binding_counts()?;
         let totals = Reader::new(&opened.tables)?.totals()?;

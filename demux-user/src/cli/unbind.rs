@@ -2,7 +2,7 @@
 
 use demux_common::protocol::Protocol;
 
-use super::{Outcome, bind::print_name, context::Context};
+use super::{Outcome, bind::print_names, context::Context};
 use crate::{
     Error, Result,
     bindings::{self, Pattern, Selector},
@@ -39,7 +39,7 @@ impl Args {
         let selector = self.selector()?;
         let name = bindings::unbind(&context.bpffs()?, &selector)?;
         if context.is_json() {
-            print_name(context, "unbind", name)?;
+            print_names(context, "unbind", vec![name])?;
         } else if matches!(selector, Selector::Pattern(_)) {
             context.note(format!("{name}: unbound"));
         }

@@ -79,6 +79,12 @@ impl Request {
             ..Self::new_zeroed()
         }
     }
+
+    /// Only those of one local port; 0 for every port.
+    pub(super) fn at_port(mut self, port: u16) -> Self {
+        self.id.local_port = port.into();
+        self
+    }
 }
 
 impl Message {

@@ -198,13 +198,35 @@ impl Timer {
 pub fn for_each(
     protocol: Protocol,
     states: States,
+    visit: impl FnMut(Socket) -> Result<()>,
+) -> Result<()> {
+    for_each_at(protocol, states, 0, visit)
+}
+
+/// Every socket of a protocol that has this local port, once, whatever its state.
+///
+/// # Errors
+///
+/// As [`for_each`].
+pub fn at_port(protocol: Protocol, port: u16) -> Result<Vec<Socket>> {
+    // No socket has port 0, which asks for all of them.
+    if port == 0 {
+        return Ok(Vec::new());
+    }
+    distinct(|visit| for_each_at(protocol, States::ALL, port, visit))
+}
+
+fn for_each_at(
+    protocol: Protocol,
+    states: States,
+    port: u16,
     mut visit: impl FnMut(Socket) -> Result<()>,
 ) -> Result<()> {
     let mut netlink = Netlink::sock_diag().map_err(|source| failed(protocol, source))?;
     for family in [INET, INET6] {
         netlink
             .for_each(
-                &Request::new(family, protocol, states),
+                &Request::new(family, protocol, states).at_port(port),
                 |answer: Answer| -> Result<(), Stop> {
                     Socket::new(protocol, &answer)
                         .and_then(&mut visit)
@@ -227,9 +249,16 @@ pub fn for_each(
 ///
 /// As [`for_each`].
 pub fn all(protocol: Protocol, states: States) -> Result<Vec<Socket>> {
+    distinct(|visit| for_each(protocol, states, visit))
+}
+
+/// Collects sockets, each as it was seen last.
+fn distinct(
+    walk: impl FnOnce(&mut dyn FnMut(Socket) -> Result<()>) -> Result<()>,
+) -> Result<Vec<Socket>> {
     let mut sockets: Vec<Socket> = Vec::new();
     let mut places: HashMap<u64, usize> = HashMap::new();
-    for_each(protocol, states, |socket| {
+    walk(&mut |socket| {
         let place = *places.entry(socket.cookie).or_insert(sockets.len());
         match sockets.get_mut(place) {
             Some(known) => *known = socket,

@@ -29,7 +29,7 @@ pub fn find(bindings: &[(u16, Binding)], arrival: &Arrival) -> Option<u16> {
     bindings
         .iter()
         .filter(|(_, binding)| matches(binding, arrival))
-        .max_by_key(|(_, binding)| rank(binding, arrival))
+        .max_by_key(|(index, binding)| rank(*index, binding, arrival))
         .map(|(index, _)| *index)
 }
 
@@ -87,7 +87,7 @@ fn same_bits(one: u128, other: u128, bits: u8) -> bool {
 }
 
 /// How specific a binding that matches is; the greatest wins.
-fn rank(binding: &Binding, arrival: &Arrival) -> impl Ord + use<> {
+fn rank(index: u16, binding: &Binding, arrival: &Arrival) -> impl Ord + use<> {
     let of_the_same_family = arrival.local.is_ipv4() == (binding.family == Family::Ipv4);
     let width = u32::from(binding.last_port) - u32::from(binding.first_port);
     (
@@ -96,5 +96,10 @@ fn rank(binding: &Binding, arrival: &Arrival) -> impl Ord + use<> {
         Reverse(width),
         Reverse(binding.first_port),
         binding.ifindex != 0,
+        binding.flags & Binding::V6_ONLY != 0,
+        // Of equals the last that was bound; the last index, should they be of one epoch. The epochs of
+        // a world are not far from the wrap.
+        binding.created as i32,
+        index,
     )
 }

@@ -1,6 +1,6 @@
 //! Chance that can be repeated, and what it makes: bindings, packets, damage.
 
-use std::{collections::HashSet, env, net::IpAddr, time::SystemTime};
+use std::{env, net::IpAddr, time::SystemTime};
 
 use demux_common::{
     address::Family,
@@ -88,15 +88,33 @@ const ADDRESSES: [&str; 14] = [
 
 const PORTS: [u16; 9] = [0, 1, 79, 80, 81, 443, 8080, 65_534, 65_535];
 
+/// Epochs around the wrap; none is 0.
+const EPOCHS: [u32; 8] = [u32::MAX - 2, u32::MAX - 1, u32::MAX, 1, 2, 3, 4, 5];
+
 /// Bindings that can be compiled, and what becomes of them.
 pub fn bindings(random: &mut Random, ifindex: u32) -> (Vec<(u16, Binding)>, Compiled) {
-    let mut seen = HashSet::new();
-    let mut bindings = Vec::new();
+    let mut bindings: Vec<(u16, Binding)> = Vec::new();
     for index in 1..=4 + random.below(24) as u16 {
-        let binding = binding(random, index, ifindex);
-        if seen.insert(identity(&binding)) {
-            bindings.push((index, binding));
+        let mut binding = binding(random, index, ifindex);
+        if !bindings.is_empty() && random.one_in(4) {
+            // The same once more, or nearly.
+            let (_, other) = bindings[random.below(bindings.len())];
+            binding = Binding {
+                name: binding.name,
+                created: binding.created,
+                target: binding.target,
+                flags: if random.one_in(2) {
+                    binding.flags
+                } else {
+                    other.flags
+                },
+                ..other
+            };
+            if binding.family == Family::Ipv4 || binding.prefix_len != 0 {
+                binding.flags &= !Binding::V6_ONLY;
+            }
         }
+        bindings.push((index, binding));
     }
     // Too many ports and ranges that overlap are refused.
     loop {
@@ -125,7 +143,8 @@ fn binding(random: &mut Random, index: u16, ifindex: u32) -> Binding {
     let net = ipnet::IpNet::new(address, prefix_len)
         .expect("a prefix")
         .trunc();
-    let mut flags = Binding::UNTRACKED;
+    // Bindings that share a pattern are allowed to; groups are not made.
+    let mut flags = Binding::UNTRACKED | Binding::REUSE_ADDR;
     if address.is_ipv6() && prefix_len == 0 && random.one_in(2) {
         flags |= Binding::V6_ONLY;
     }
@@ -135,7 +154,7 @@ fn binding(random: &mut Random, index: u16, ifindex: u32) -> Binding {
     Binding {
         address: from_ip(net.addr()),
         name,
-        created: 1,
+        created: random.pick(&EPOCHS),
         ifindex: random.pick(&[0, 0, 0, ifindex, ifindex, ifindex + 1]),
         first_port,
         last_port,
@@ -152,19 +171,6 @@ fn binding(random: &mut Random, index: u16, ifindex: u32) -> Binding {
         next_member: 0,
         reserved_2: [0; 3],
     }
-}
-
-/// What no two bindings may share.
-fn identity(binding: &Binding) -> impl Eq + std::hash::Hash + use<> {
-    (
-        binding.address,
-        binding.family,
-        binding.prefix_len,
-        binding.first_port,
-        binding.last_port,
-        binding.protocol,
-        binding.ifindex,
-    )
 }
 
 /// A packet to one of the addresses, or next to it.
