@@ -18,7 +18,8 @@ use crate::{
     bpffs::BpfFs,
     locals,
     netns::NetworkNamespace,
-    state::{Instance, Lock},
+    owned,
+    state::{Instance, Lock, Paths},
     tables::{Access, Tables},
 };
 
@@ -111,10 +112,11 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
     }
 
     locals::refresh(&tables)?;
-    if let Err(error) = enter(&tables, &bindings[old..], &compiled) {
+    if let Err(error) = enter(instance.paths(), &tables, &bindings, old, &compiled) {
         // What was published of them is found by nobody once the tables are as they were.
         let new = bindings.split_off(old);
         withdraw(&tables, &compile(&bindings)?)?;
+        owned::renew(instance.paths(), &tables, &bindings)?;
         for (index, _) in new {
             tables.clear_binding(index)?;
         }
@@ -128,11 +130,24 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
     Ok(names)
 }
 
-/// Writes new bindings, and then what leads to them.
-fn enter(tables: &Tables, new: &[(u16, Binding)], compiled: &Compiled) -> Result<()> {
+/// Writes the bindings from `old` on, which are new, and then what leads to them. Whoever dies here
+/// leaves a binding that can be ended, and nothing that belongs to none.
+fn enter(
+    paths: &Paths,
+    tables: &Tables,
+    bindings: &[(u16, Binding)],
+    old: usize,
+    compiled: &Compiled,
+) -> Result<()> {
+    let new = &bindings[old..];
     for (index, binding) in new {
         tables.clear_binding_count(*index)?;
         tables.set_binding(*index, binding)?;
+    }
+    owned::renew(paths, tables, bindings)?;
+    // A process may have been faster since it was looked for, and none can be from here on.
+    for (_, binding) in new.iter().filter(|(_, binding)| owned::is_owner(binding)) {
+        admission::check_sockets(binding)?;
     }
     publish(tables, compiled)
 }
@@ -157,6 +172,7 @@ pub fn unbind(bpffs: &BpfFs, selector: &Selector) -> Result<String> {
         // for them, they find a free entry, which leads nowhere.
         let _ = bpf::synchronize();
     }
+    owned::renew(instance.paths(), &tables, &bindings)?;
     tables.clear_binding(index)?;
     Ok(name_of(&binding))
 }

@@ -14,6 +14,7 @@ use crate::{
     connections::Reader,
     interface::{self, Interface as Device},
     netns::NetworkNamespace,
+    owned::{self, Hooks},
     render::{InterfaceStatus, Status, write_status},
     state::Paths,
     tables::now,
@@ -56,6 +57,14 @@ fn status(opened: &Opened) -> Result<Status> {
         interfaces.push(interface);
     }
     interfaces.sort_by_key(|interface| interface.ifindex);
+    let hooks = owned::hooks(paths, tables)?;
+    if hooks == Hooks::Missing {
+        warnings.push(
+            "processes are not kept from binding the ports of bindings whose target is not the \
+             stack; demux load IFACE tries again"
+                .to_owned(),
+        );
+    }
     Ok(Status {
         netns: namespace
             .name()
@@ -70,6 +79,7 @@ fn status(opened: &Opened) -> Result<Status> {
         untracked: counters.untracked,
         max_bindings: tables.max_bindings()?,
         bindings: tables.bindings()?.len() as u64,
+        bind_hooks: hooks.name(),
         memory_bytes: tables.memory_bytes()?,
         path: paths.directory().display().to_string(),
         interfaces,

@@ -5,6 +5,7 @@ mod connections;
 mod control;
 mod entries;
 mod locals;
+mod owned;
 mod settings;
 
 use std::{

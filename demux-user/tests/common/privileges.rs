@@ -62,7 +62,19 @@ pub fn without_capability(command: &mut Command, number: u32) {
     });
 }
 
+pub const CAP_SYS_PTRACE: u32 = 19;
 pub const CAP_SYS_ADMIN: u32 = 21;
+
+/// Hides the mounts of control groups from a command.
+pub fn without_control_groups(command: &mut Command) {
+    before_exec(command, || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let all = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+        mount(None::<&str>, "/", None::<&str>, all, None::<&str>)?;
+        umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH)?;
+        Ok(())
+    });
+}
 
 /// Lets the kernel call itself 2.6 to a command, as `setarch --uname-2.6` does.
 pub fn with_an_old_kernel(command: &mut Command) {
