@@ -100,10 +100,17 @@ pub mod program {
     pub const BIND_V4: &str = "demux_bind4";
     /// The same for IPv6.
     pub const BIND_V6: &str = "demux_bind6";
+    /// The same where the kernel has chosen the port; loaded when first needed.
+    pub const BOUND_V4: &str = "demux_bound4";
+    /// The same for IPv6.
+    pub const BOUND_V6: &str = "demux_bound6";
     /// Chooses the source port of connect(2) over IPv4 for `demux exec`; loaded when first needed.
     pub const CONNECT_V4: &str = "demux_connect4";
     /// The same for IPv6.
     pub const CONNECT_V6: &str = "demux_connect6";
+
+    /// Those that watch over bind(2).
+    pub const BIND: &[&str] = &[BIND_V4, BIND_V6, BOUND_V4, BOUND_V6];
 
     /// Those that every instance has.
     pub const ALL: &[&str] = &[INGRESS, EGRESS, CONTROL, EXPLAIN];

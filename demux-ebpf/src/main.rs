@@ -10,6 +10,8 @@
     allow(internal_features, reason = "BPF has no other atomics")
 )]
 
+#[cfg(target_arch = "bpf")]
+mod bind;
 #[cfg(all(target_arch = "bpf", feature = "log"))]
 mod log;
 #[cfg(target_arch = "bpf")]
@@ -29,8 +31,8 @@ mod programs {
         EbpfContext as _,
         bindings::{TC_ACT_UNSPEC, xdp_action},
         helpers::bpf_xdp_adjust_head,
-        macros::{classifier, xdp},
-        programs::{TcContext, XdpContext},
+        macros::{cgroup_sock, cgroup_sock_addr, classifier, xdp},
+        programs::{SockAddrContext, SockContext, TcContext, XdpContext},
     };
     use demux_common::{
         command::{BATCH, Command, Operation, Outcome, Preamble},
@@ -42,6 +44,7 @@ mod programs {
     };
 
     use crate::{
+        bind,
         packet::Frame,
         ports::{demux_allocate, demux_release},
         tables::{Maps, demux_execute},
@@ -151,6 +154,30 @@ mod programs {
             Frame::new(&ctx).write(&report);
         }
         xdp_action::XDP_DROP
+    }
+
+    /// Refuses a bind(2) to an IPv4 endpoint that demux owns.
+    #[cgroup_sock_addr(bind4)]
+    pub(crate) fn demux_bind4(ctx: SockAddrContext) -> i32 {
+        bind::asks(&ctx, bind::asked_v4)
+    }
+
+    /// The same for IPv6, and for IPv4 on sockets of IPv6.
+    #[cgroup_sock_addr(bind6)]
+    pub(crate) fn demux_bind6(ctx: SockAddrContext) -> i32 {
+        bind::asks(&ctx, bind::asked_v6)
+    }
+
+    /// Refuses a bind(2) to port 0 for which the kernel has chosen a port that demux owns.
+    #[cgroup_sock(post_bind4)]
+    pub(crate) fn demux_bound4(ctx: SockContext) -> i32 {
+        bind::got(&ctx, bind::got_v4)
+    }
+
+    /// The same for IPv6.
+    #[cgroup_sock(post_bind6)]
+    pub(crate) fn demux_bound6(ctx: SockContext) -> i32 {
+        bind::got(&ctx, bind::got_v6)
     }
 }
 

@@ -23,6 +23,7 @@ const STATUS: &[&str] = &[
     "displaced",
     "untracked",
     "memory_bytes",
+    "bind_hooks",
     "interfaces",
 ];
 const INTERFACE: &[&str] = &[

@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     fs,
+    net::TcpListener,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
 };
@@ -12,7 +13,7 @@ use common::{
     demux::Demux,
     egress::on_egress,
     netns::Netns,
-    pair::{FAMILIES, HOST, Pair},
+    pair::{FAMILIES, Family, HOST, Pair},
     sockets::{connect, listen, talk, udp_to},
     wait::wait_for,
 };
@@ -109,6 +110,13 @@ fn removing_the_pins_by_hand_undoes_everything() {
     // The kernel detaches in its own time.
     wait_for("the programs to be detached", || {
         pair.host.interface(HOST).xdp.is_none() && on_egress(&pair.host, HOST).is_empty()
+    });
+    wait_for("the port to be free", || {
+        let free = |family: Family| {
+            pair.host
+                .enter(|| TcpListener::bind(family.any(22)).is_ok())
+        };
+        FAMILIES.into_iter().all(free)
     });
     for family in FAMILIES {
         let listener = listen(&pair.host, family.any(22));

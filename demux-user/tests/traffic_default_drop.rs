@@ -120,8 +120,9 @@ fn hosts_find_and_ping_each_other(mode: &str) {
 fn groups_and_everybody_are_reached(mode: &str) {
     let pair = Pair::new();
     let demux = load_drop(&pair, mode);
-    // A binding to drop is for packets to this host, and not for those to a group.
-    demux.ok("bind udp :5000 --to drop");
+    // A binding to drop is for packets to this host, and not for those to a group. One of a single
+    // port would leave it to no socket.
+    demux.ok("bind udp :5000-5001 --to drop");
     let index = pair.host.index(HOST);
     let mut word = [0; 16];
 

@@ -19,7 +19,8 @@ use crate::{
     load::reply,
     locals,
     netns::NetworkNamespace,
-    state::{Instance, Lock},
+    owned, ports,
+    state::{Instance, Lock, Paths},
     tables::{Access, Tables},
 };
 
@@ -122,9 +123,10 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
         renew_replies(&tables)?;
     }
     let new = bindings.split_off(old);
-    if let Err(error) = enter(&tables, &new, &compiled) {
+    if let Err(error) = enter(instance.paths(), &tables, &bindings, &new, &compiled) {
         // What was published of them is found by nobody once all else is as it was.
         let mut before = compile(&bindings)?;
+        owned::renew(instance.paths(), &tables, &bindings)?;
         before.relinked = bindings;
         withdraw(&tables, &before)?;
         for (index, _) in new {
@@ -137,16 +139,32 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
         ..tables.config()?
     };
     tables.set_config(&config)?;
+    ports::bar_bound(
+        &tables,
+        bindings.iter().chain(&new).map(|(_, binding)| binding),
+    )?;
     Ok(names)
 }
 
-/// Writes new bindings, linked to each other and to old ones, and then what leads to them.
-fn enter(tables: &Tables, new: &[(u16, Binding)], compiled: &Compiled) -> Result<()> {
+/// Writes new bindings beside old ones, linked to each other and to those, and then what leads to
+/// them. Whoever dies here leaves a binding that can be ended, and nothing that belongs to none.
+fn enter(
+    paths: &Paths,
+    tables: &Tables,
+    old: &[(u16, Binding)],
+    new: &[(u16, Binding)],
+    compiled: &Compiled,
+) -> Result<()> {
     for (index, binding) in new {
         let linked = compiled.relinked.iter().find(|(other, _)| other == index);
         let binding = linked.map_or(binding, |(_, linked)| linked);
         tables.clear_binding_count(*index)?;
         tables.set_binding(*index, binding)?;
+    }
+    owned::renew(paths, tables, &[old, new].concat())?;
+    // A process may have been faster since it was looked for, and none can be from here on.
+    for (_, binding) in new.iter().filter(|(_, binding)| owned::is_owner(binding)) {
+        admission::check_sockets(binding)?;
     }
     publish(tables, compiled)
 }
@@ -171,7 +189,9 @@ pub fn unbind(bpffs: &BpfFs, selector: &Selector) -> Result<String> {
         // for them, they find a free entry, which leads nowhere.
         let _ = bpf::synchronize();
     }
+    owned::renew(instance.paths(), &tables, &bindings)?;
     tables.clear_binding(index)?;
+    ports::bar_bound(&tables, bindings.iter().map(|(_, binding)| binding))?;
     Ok(name_of(&binding))
 }
 

@@ -14,7 +14,8 @@ use super::{
 use crate::{
     Error, Result,
     bindings::{self, BindRequest, Pattern},
-    interface,
+    bpffs::BpfFs,
+    interface, owned,
     render::{List, NameRow, Row as _, printable},
 };
 
@@ -136,7 +137,11 @@ impl Args {
                 freebind: self.freebind,
             })
             .collect();
-        let names = bindings::bind_all(&context.bpffs()?, &requests)?;
+        let bpffs = context.bpffs()?;
+        let names = bindings::bind_all(&bpffs, &requests)?;
+        if self.target.is_some_and(|target| target != Target::Stack) {
+            say_what_is_not_owned(context, &bpffs, &requests)?;
+        }
         if context.is_json() || self.name.is_none() {
             print_names(context, "bind", names)?;
         }
@@ -160,6 +165,32 @@ impl Args {
         }
         Ok(patterns)
     }
+}
+
+/// Says in which ways processes can still have the ports of bindings that do not go up the stack.
+fn say_what_is_not_owned(
+    context: &mut Context<'_>,
+    bpffs: &BpfFs,
+    requests: &[BindRequest],
+) -> Result<()> {
+    if let Some(reason) = owned::renew_present(bpffs)? {
+        context.warn(format!(
+            "processes are not kept from binding the same ports: {reason}"
+        ));
+    }
+    let ports: Vec<u16> = requests
+        .iter()
+        .map(|request| request.pattern.ports)
+        .filter(|ports| ports.first == ports.last)
+        .map(|ports| ports.first)
+        .collect();
+    for port in owned::exposed(&ports)? {
+        context.note(format!(
+            "the kernel may choose port {port} for outgoing connections, whose packets then go to \
+             the binding; to prevent it, add the port to the sysctl net.ipv4.ip_local_reserved_ports"
+        ));
+    }
+    Ok(())
 }
 
 /// Prints the names of bindings, each alone on its line where people read them.

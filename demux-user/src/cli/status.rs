@@ -15,6 +15,7 @@ use crate::{
     interface::{self, Interface as Device},
     load::reply,
     netns::NetworkNamespace,
+    owned::{self, Hooks},
     render::{InterfaceStatus, Status, write_status},
     state::Paths,
     tables::now,
@@ -65,6 +66,14 @@ fn status(opened: &Opened) -> Result<Status> {
         interfaces.push(interface);
     }
     interfaces.sort_by_key(|interface| interface.ifindex);
+    let hooks = owned::hooks(paths, tables)?;
+    if hooks == Hooks::Missing {
+        warnings.push(
+            "processes are not kept from binding the ports of bindings whose target is not the \
+             stack; demux load IFACE tries again"
+                .to_owned(),
+        );
+    }
     Ok(Status {
         netns: namespace
             .name()
@@ -79,6 +88,7 @@ fn status(opened: &Opened) -> Result<Status> {
         untracked: counters.untracked,
         max_bindings: tables.max_bindings()?,
         bindings: bindings.len() as u64,
+        bind_hooks: hooks.name(),
         memory_bytes: tables.memory_bytes()?,
         path: paths.directory().display().to_string(),
         interfaces,

@@ -26,7 +26,7 @@ use crate::{
     kernel, locals,
     netns::NetworkNamespace,
     object::Capacities,
-    preflight,
+    owned, preflight,
     state::{Instance, Opened, Paths},
     tables::{Access, Tables, now},
 };
@@ -135,6 +135,8 @@ pub fn load(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<Ve
                 config.move_epoch_on();
                 tables.set_config(&config)?;
             }
+            // While nothing was loaded, processes could have what bindings own.
+            owned::renew(instance.paths(), &tables, &tables.bindings()?)?;
             Ok(loaded)
         }
         Opened::New(new) => {

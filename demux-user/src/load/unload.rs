@@ -6,6 +6,7 @@ use crate::{
     bpffs::BpfFs,
     interface,
     netns::NetworkNamespace,
+    owned,
     state::{Instance, Lock},
     tables::{Access, Tables, now},
 };
@@ -32,6 +33,7 @@ pub fn unload(bpffs: &BpfFs, names: &[String]) -> Result<Vec<String>> {
     for index in indexes {
         interfaces::take_off(instance.paths(), &tables, index)?;
     }
+    owned::renew(instance.paths(), &tables, &tables.bindings()?)?;
     Ok(names.to_vec())
 }
 

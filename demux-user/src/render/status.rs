@@ -37,6 +37,9 @@ pub struct Status {
     pub max_bindings: u32,
     /// How many there are.
     pub bindings: u64,
+    /// Whether processes are kept from binding what bindings own: `attached`, `missing`, or
+    /// `unneeded` where they own nothing.
+    pub bind_hooks: &'static str,
     /// Bytes of memory that the tables take.
     pub memory_bytes: u64,
     /// Where everything is pinned.
@@ -204,6 +207,7 @@ mod tests {
             untracked: 1,
             max_bindings: 4095,
             bindings: 1,
+            bind_hooks: "unneeded",
             memory_bytes: 20 << 20,
             path: "/sys/fs/bpf/demux/7".into(),
             interfaces: vec![InterfaceStatus {

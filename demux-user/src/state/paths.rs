@@ -13,6 +13,7 @@ const LINKS: &str = "links";
 const XDP_LINK: &str = "xdp_";
 const EGRESS_LINK: &str = "egress_";
 const EGRESS_FILTER: &str = "clsact_";
+const BIND_LINK: &str = "bind_";
 
 /// Begins the name of an instance that is not complete. The BPF file system refuses names with a dot.
 pub(super) const NEW: &str = "new-";
@@ -82,6 +83,11 @@ impl Paths {
     /// The pin of the egress program that says that a filter holds it on the interface with this index.
     pub fn egress_filter(&self, ifindex: u32) -> PathBuf {
         self.links().join(format!("{EGRESS_FILTER}{ifindex}"))
+    }
+
+    /// The pin of the link that attaches a program to bind(2), by the program's name.
+    pub fn bind_link(&self, program: &str) -> PathBuf {
+        self.links().join(format!("{BIND_LINK}{program}"))
     }
 
     /// The names of the maps pinned, in alphabetical order.

@@ -6,6 +6,7 @@ mod control;
 mod entries;
 mod ephemeral;
 mod locals;
+mod owned;
 mod settings;
 
 use std::{

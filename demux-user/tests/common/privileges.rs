@@ -69,7 +69,19 @@ pub fn without_capability(command: &mut Command, number: u32) {
 pub const CAP_NET_ADMIN: u32 = 12;
 pub const CAP_NET_RAW: u32 = 13;
 pub const CAP_NET_BIND_SERVICE: u32 = 10;
+pub const CAP_SYS_PTRACE: u32 = 19;
 pub const CAP_SYS_ADMIN: u32 = 21;
+
+/// Hides the mounts of control groups from a command.
+pub fn without_control_groups(command: &mut Command) {
+    before_exec(command, || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let all = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+        mount(None::<&str>, "/", None::<&str>, all, None::<&str>)?;
+        umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH)?;
+        Ok(())
+    });
+}
 
 /// Gives what members of the group demux may read, with the modes that demux chose, to another group.
 pub fn share_with(demux: &Demux<'_>, group: u32) {

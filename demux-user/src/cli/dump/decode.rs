@@ -5,6 +5,8 @@ use demux_common::{
     config::Interface,
     counters::{InterfaceCounters, TableCounters},
     layout::map,
+    owned::{Owned, OwnedKey},
+    protocol::Protocol,
     reason::{Count, Reason, Verdict},
 };
 use serde_json::Value;
@@ -58,6 +60,7 @@ impl<'a> Decoder<'a> {
             map::CONNECTIONS => Ok(line(self.read(key)?, &self.read(value)?)),
             map::CONNECTION_COLD => one(cold(self.read(key)?, &self.read(value)?)),
             map::TABLE_COUNTS => self.table_counts(value),
+            map::OWNED_PORTS => one(self.owned(&self.read(key)?, &self.read(value)?)),
             map::LOCALS => one(local(&self.read(key)?)),
             map::LOCAL_PREFIXES => one(local_prefix(&self.read(key)?)),
             other => Err(Error::MapNotFound(other.to_owned())),
@@ -180,6 +183,20 @@ impl<'a> Decoder<'a> {
             ("dev", self.device(key.ifindex)),
             ("scope", scope.into()),
             ("binding", binding.into()),
+        ])
+    }
+
+    fn owned(&self, key: &OwnedKey, owned: &Owned) -> Record {
+        let protocol = Protocol::ALL
+            .into_iter()
+            .find(|protocol| *protocol as u16 == key.protocol);
+        Record(vec![
+            ("protocol", protocol.map(Protocol::name).into()),
+            ("port", key.port.into()),
+            ("place", key.place.into()),
+            ("address", to_ip(&owned.address).to_string().into()),
+            ("dev", self.device(owned.ifindex)),
+            ("v6_only", (owned.v6_only != 0).into()),
         ])
     }
 
