@@ -50,6 +50,7 @@ impl Demux {
                 name: None,
                 ifindex: 0,
                 flags: 0,
+                freebind: true,
             };
             bind(demux.bpffs.bpffs(), &request).expect("a binding");
         }
