@@ -3,7 +3,7 @@
 
 mod common;
 
-#[allow(
+#[expect(
     dead_code,
     unreachable_pub,
     reason = "every test program is compiled with all of it"
