@@ -225,7 +225,7 @@ where
 {
     let mut decision = tables.follow(parsed, slot, Review::NONE);
     if decision.asks(PackedDecision::REVIEW) {
-        let review = tables.review(parsed, slot);
+        let review = tables.review(parsed, slot, decision.binding());
         decision = tables.follow(parsed, slot, review);
     }
     if decision.asks(PackedDecision::SOCKET) {
@@ -304,7 +304,7 @@ pub fn follow<T: Tables + ?Sized>(
     let mut binding = found.head.binding();
     if table::epoch(tables, found.line) != config.epoch {
         if !review.has(Review::DONE) {
-            return PackedDecision(PackedDecision::REVIEW);
+            return PackedDecision(PackedDecision::REVIEW | (binding as u64) << 32);
         }
         if !review.has(Review::LIVES_ON) {
             rows::end(tables, &found);
@@ -337,12 +337,12 @@ pub fn follow<T: Tables + ?Sized>(
 /// another configuration lives on. A row that neither a binding nor the default would let pass needs
 /// a socket of the kernel, as its first packet would today.
 #[inline(always)]
-pub fn review<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed, slot: u32) -> Review {
+pub fn review<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed, slot: u32, current: u16) -> Review {
     let (Some(interface), Some(config)) = (tables.interface(slot), tables.config()) else {
         return Review::new(0, true);
     };
     let context = Context::new(tables, parsed, interface, config);
-    let binding = context.binding();
+    let binding = context.binding(current);
     let (target, untracked) = context.target(binding);
     let lives_on = matches!(target, Target::Stack)
         && !untracked
@@ -465,10 +465,10 @@ impl<'a, T: Kernel + ?Sized> Context<'a, T> {
         }
     }
 
-    /// The binding of the packet's local endpoint.
+    /// The binding of the packet's local endpoint; of a group `current`, if it is a member.
     #[inline(always)]
-    fn binding(&self) -> u16 {
-        binding_of(self.tables, self.parsed, self.interface)
+    fn binding(&self, current: u16) -> u16 {
+        binding_of(self.tables, self.parsed, self.interface, current)
     }
 
     /// Where a binding sends its packets, and whether they are to make no rows.
@@ -486,7 +486,7 @@ impl<'a, T: Kernel + ?Sized> Context<'a, T> {
     /// Decides about a packet that belongs to no row.
     #[inline(always)]
     fn judge_unknown(&self) -> (Decision, Tracking) {
-        let binding = self.binding();
+        let binding = self.binding(0);
         let (target, untracked) = self.target(binding);
         let is_default_pass = matches!(self.interface.default, Policy::Pass);
         let tracks_all = matches!(self.config.track, Track::Local);
@@ -596,15 +596,16 @@ impl<'a, T: Kernel + ?Sized> Context<'a, T> {
     }
 }
 
-/// The binding of the local endpoint of a packet.
+/// The binding of the local endpoint of a packet; of a group `current`, if it is a member.
 #[inline(always)]
 pub(crate) fn binding_of<T: Tables + ?Sized>(
     tables: &T,
     parsed: &Parsed,
     interface: &Interface,
+    current: u16,
 ) -> u16 {
     let key = &parsed.key;
-    matcher::find(
+    let binding = matcher::find(
         tables,
         &Endpoint {
             address: key.local_address,
@@ -614,7 +615,14 @@ pub(crate) fn binding_of<T: Tables + ?Sized>(
             port: key.local_port,
             reserved: 0,
         },
-    )
+    );
+    if binding == 0 {
+        return 0;
+    }
+    match tables.binding(binding) {
+        Some(bound) if bound.next_member != 0 => tables.member(binding, key, current),
+        _ => binding,
+    }
 }
 
 /// Where a binding sends its packets, and whether they are to make no rows.

@@ -108,7 +108,7 @@ pub fn admit<T: Tables + ?Sized>(
     if departure.is_forwarded != 0 || !parsed.may_be_tracked() || !is_own(tables, parsed, config) {
         return None;
     }
-    let binding = binding_of(tables, parsed, interface);
+    let binding = binding_of(tables, parsed, interface, 0);
     let (target, untracked) = target_of(tables, binding);
     let is_left_out = untracked
         || !matches!(target, Target::Stack)

@@ -7,14 +7,14 @@ use crate::{
     connection::ConnectionKey,
     decide::{self, PackedDecision, Review},
     egress::{self, Departure},
-    fast,
+    fast, group,
     matcher::{self, Endpoint},
     packet::Packet,
     parse::Parsed,
     protocol::Protocol,
     reason::{Reason, Verdict},
     reject::Budget,
-    table::{Memory, Numbers},
+    table::{self, Memory, Numbers},
 };
 
 /// What the kernel's own tables of sockets say of a four-tuple.
@@ -98,6 +98,11 @@ pub trait Tables: BindingTables + Memory + Numbers {
     fn count_binding(&self, index: u16, bytes: u64);
     /// Counts what happened in the connection table.
     fn count_event(&self, event: TableEvent);
+    /// [`group::member`]; the kernel program puts it into a function of its own.
+    #[inline(always)]
+    fn member(&self, leader: u16, key: &ConnectionKey, current: u16) -> u16 {
+        group::member(self, leader, table::tuple_hash(key, self), current)
+    }
     /// [`fast::leaves`]; the kernel program may put it into a function of its own.
     #[inline(always)]
     fn leaves(&self, parsed: &Parsed, packets: u32, bytes: u32) -> bool {
@@ -161,8 +166,8 @@ pub trait Kernel: Tables {
     }
     /// [`decide::review`].
     #[inline(always)]
-    fn review(&self, parsed: &Parsed, slot: u32) -> Review {
-        decide::review(self, parsed, slot)
+    fn review(&self, parsed: &Parsed, slot: u32, current: u16) -> Review {
+        decide::review(self, parsed, slot, current)
     }
     /// [`decide::confirm`].
     #[inline(always)]

@@ -24,7 +24,7 @@ use demux_common::{
     counters::InterfaceCounters,
     decide::{self, PackedDecision, Review},
     egress::{self, Departure},
-    fast,
+    fast, group,
     layout::LocalPrefix,
     matcher::{self, Endpoint},
     packet::Packet,
@@ -432,9 +432,31 @@ impl<C, const LIVE: bool> Tables for Maps<C, LIVE> {
     }
 
     #[inline(always)]
+    fn member(&self, leader: u16, key: &ConnectionKey, current: u16) -> u16 {
+        demux_member(key, u32::from(leader), u32::from(current)) as u16
+    }
+
+    #[inline(always)]
     fn leaves(&self, parsed: &Parsed, packets: u32, bytes: u32) -> bool {
         demux_leaves(parsed, packets, bytes) != 0
     }
+}
+
+/// [`Tables::member`] as a global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn demux_member(key: *const ConnectionKey, leader: u32, current: u32) -> u32 {
+    // SAFETY: the verifier holds callers to a readable key, or null.
+    let Some(key) = (unsafe { key.as_ref() }) else {
+        return leader;
+    };
+    let hash = table::tuple_hash(key, &Maps::<_, false>::new(()));
+    u32::from(group::member(
+        &BindingMaps,
+        leader as u16,
+        hash,
+        current as u16,
+    ))
 }
 
 /// What a step returns that has no answer.
@@ -531,8 +553,9 @@ impl<const LIVE: bool> Kernel for Maps<&XdpContext, LIVE> {
     }
 
     #[inline(always)]
-    fn review(&self, parsed: &Parsed, slot: u32) -> Review {
-        Review(demux_review(self.ctx.as_ptr().cast(), parsed, slot))
+    fn review(&self, parsed: &Parsed, slot: u32, current: u16) -> Review {
+        let ctx = self.ctx.as_ptr().cast();
+        Review(demux_review(ctx, parsed, slot, u32::from(current)))
     }
 
     #[inline(always)]
@@ -612,9 +635,9 @@ step! {
 
 step! {
     /// [`decide::review`], which stores nothing.
-    demux_review(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) parsed {
+    demux_review(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32, current: u32) parsed {
         let ctx = XdpContext::new(ctx);
-        decide::review(&Maps::<_, false>::new(&ctx), parsed, slot).0
+        decide::review(&Maps::<_, false>::new(&ctx), parsed, slot, current as u16).0
     }
 }
 

@@ -97,6 +97,20 @@ impl Probe {
     }
 }
 
+/// 64 bits of keyed hash for a four-tuple, of which the high half is as good as random.
+#[inline(always)]
+pub fn tuple_hash<N: Numbers + ?Sized>(key: &ConnectionKey, numbers: &N) -> u64 {
+    let ports = u32::from(key.local_port) | u32::from(key.remote_port) << 16;
+    let is_udp = matches!(key.protocol, Protocol::Udp);
+    let sum = if key.local_address.is_mapped() {
+        hash::v4(numbers, v4_pair(&key.local_address, &key.remote_address))
+    } else {
+        let pair = Addresses::of(&key.local_address, &key.remote_address);
+        hash::v6(numbers, pair.local, pair.remote)
+    };
+    hash::finish(numbers, sum, ports, is_udp)
+}
+
 /// The line of a connection, and its head when it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(8))]

@@ -53,7 +53,7 @@ mod update;
 
 pub use self::{
     claim::{Choice, Inserted, New, choose, fitter, insert, is_expired, remove},
-    find::{Addresses, Found, Probe, find},
+    find::{Addresses, Found, Probe, find, tuple_hash},
     hash::{Numbers, Secret},
     line::{Cold, Flags, Head, Line, Occupancy, Tally},
     memory::Memory,
