@@ -54,6 +54,13 @@ impl Demux {
         command.status().with_context(|| self.cannot_start())
     }
 
+    /// Runs it in the background of this terminal.
+    pub(super) fn output(&self, args: &[&str]) -> Result<Output> {
+        let mut command = self.command(args);
+        let output = command.stdin(Stdio::null()).output();
+        output.with_context(|| self.cannot_start())
+    }
+
     /// Runs it with `--json` and returns the items of the document.
     pub(super) fn items(&self, args: &[&str]) -> Result<Vec<Value>> {
         let mut command = self.command(args);

@@ -12,6 +12,7 @@ mod interrupt;
 mod kept;
 mod narration;
 mod network;
+mod ports;
 mod stage;
 
 use std::{
@@ -62,6 +63,8 @@ enum Scene {
     Connections,
     /// Thousands of connections live on while millions of spoofed SYNs pass
     Flood,
+    /// Choosing ports the old way and the new one, owning one, and being probed for them
+    Ports,
 }
 
 impl Scene {
@@ -69,6 +72,7 @@ impl Scene {
         match self {
             Self::Connections => connections::play(stage),
             Self::Flood => flood::play(stage, size),
+            Self::Ports => ports::play(stage),
         }
     }
 
@@ -93,8 +97,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         demux.clone()
     } else {
         elevate::require()?;
-        // Fetches a missing `ip` while this is still the user.
+        // Fetches what is missing while this is still the user.
         network::ip()?;
+        if matches!(args.scene, Scene::Ports) {
+            ports::nmap()?;
+        }
         build::demux()?
     };
     if !process::is_root() {
@@ -130,7 +137,7 @@ fn play(args: &Args, demux: &Demux, narrator: Narrator) -> Result<()> {
     if played.is_ok() && removed.is_ok() {
         stage.end();
         if matches!(args.scene, Scene::Connections) {
-            narrator.say("Another scene: cargo xtask demo flood");
+            narrator.say("Other scenes: cargo xtask demo flood, cargo xtask demo ports");
         }
     } else if removed.is_ok() {
         narrator.say("");

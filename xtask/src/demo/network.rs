@@ -169,9 +169,17 @@ impl Drop for Network<'_> {
 /// # Errors
 /// When there is none and none can be fetched.
 pub(super) fn ip() -> Result<PathBuf> {
-    match process::find("ip") {
-        Some(ip) => Ok(ip),
-        None => Ok(setup::tools()?.path.join("ip")),
+    program("ip")
+}
+
+/// A program of those that setup provides where the system lacks them.
+///
+/// # Errors
+/// When it is neither there nor can be fetched.
+pub(super) fn program(name: &str) -> Result<PathBuf> {
+    match process::find(name) {
+        Some(path) => Ok(path),
+        None => Ok(setup::tools()?.path.join(name)),
     }
 }
 
@@ -224,6 +232,23 @@ pub(super) fn half_open() -> Result<usize> {
     let sockets = kernel_sockets()?;
     let is_half_open = |line: &&str| line.split_whitespace().nth(3) == Some("03");
     Ok(sockets.lines().filter(is_half_open).count())
+}
+
+/// How many resets the server's kernel has sent: its own count, and not that of demux.
+///
+/// # Errors
+/// When the kernel's counters cannot be read.
+pub(super) fn resets_sent() -> Result<u64> {
+    let path = "/proc/thread-self/net/snmp";
+    let counters = enter(SERVER, || {
+        fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
+    })?;
+    // A line of names and one of values.
+    let mut lines = counters.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, values) = lines.next().zip(lines.next()).unwrap_or_default();
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    let value = pairs.find_map(|(name, value)| (name == "OutRsts").then(|| value.parse().ok())?);
+    value.with_context(|| format!("{path} has no Tcp OutRsts"))
 }
 
 /// The kernel's states by their numbers (include/net/tcp_states.h).

@@ -1,6 +1,7 @@
 //! The stage: commentary, commands and claims of a scene, in steps; a failure names its step.
 
 use std::{
+    process::ExitStatus,
     thread,
     time::{Duration, Instant},
 };
@@ -99,6 +100,52 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// Runs `demux` in view of the audience, and returns the lines that it printed.
+    ///
+    /// # Errors
+    /// When it does not succeed.
+    pub(super) fn lines(&self, args: &[&str]) -> Result<Vec<String>> {
+        let (status, text) = self.output(args)?;
+        if !status.success() {
+            let expected = format!("`{}` succeeds", Demux::line(args));
+            self.fail(&expected, &format!("{status}: {text}"))?;
+        }
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// Runs `demux` in view of the audience, and claims that it refuses: that it exits with `code`
+    /// and says why in these words.
+    ///
+    /// # Errors
+    /// When it does something else.
+    pub(super) fn refused(
+        &mut self,
+        claim: &str,
+        args: &[&str],
+        code: i32,
+        words: &str,
+    ) -> Result<()> {
+        let (status, text) = self.output(args)?;
+        let is_refused = status.code() == Some(code) && text.contains(words);
+        self.claim(
+            claim,
+            is_refused,
+            &format!("{status}: {text:?}, not {code} and {words:?}"),
+        )
+    }
+
+    /// Runs `demux` and shows what it prints: its results, then what it says about them.
+    fn output(&self, args: &[&str]) -> Result<(ExitStatus, String)> {
+        interrupt::check()?;
+        self.narrator.command(&Demux::line(args));
+        let output = self.demux.output(args)?;
+        interrupt::check()?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).trim_end().to_owned();
+        self.narrator.show(&text);
+        Ok((output.status, text))
+    }
+
     /// The items that a command prints as JSON.
     ///
     /// # Errors
@@ -146,6 +193,11 @@ impl<'a> Stage<'a> {
         }
         self.confirmed(claim);
         Ok(())
+    }
+
+    /// Shows a command other than `demux`, before its output.
+    pub(super) fn command(&self, line: &str) {
+        self.narrator.command(line);
     }
 
     /// Somebody does something.
