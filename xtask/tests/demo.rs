@@ -66,13 +66,44 @@ fn the_demo_tells_the_truth_and_cleans_up() {
     assert_eq!(namespaces(), Vec::<PathBuf>::new());
 }
 
+/// With the ports that BSD chose, and what nmap finds.
+#[test]
+fn the_scene_about_ports_tells_the_truth_and_cleans_up() {
+    let Some(_turn) = turn() else { return };
+    let output = demo(&["ports"]).output().expect("the demo");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    let told = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for claim in [
+        "so the next one is 1025 again",
+        "the same four are free for bob",
+        "gets EADDRINUSE",
+        "exactly the two servers",
+        "an ordinary client gets ECONNREFUSED",
+    ] {
+        assert!(told.contains(claim), "{claim} is missing: {stdout}");
+    }
+    assert_eq!(namespaces(), Vec::<PathBuf>::new());
+}
+
 #[test]
 fn the_demo_cleans_up_when_interrupted() {
+    interrupted(&[], "== 5.");
+}
+
+/// While nmap runs.
+#[test]
+fn the_scene_about_ports_cleans_up_when_interrupted() {
+    interrupted(&["ports"], "$ ip netns exec");
+}
+
+fn interrupted(args: &[&str], at: &str) {
     let Some(_turn) = turn() else { return };
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let mut child = start(&[]);
+        let mut child = start(args);
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let is_middle = |line: &String| line.contains("== 5.");
+        let is_middle = |line: &String| line.contains(at);
         let middle = lines.map_while(Result::ok).find(is_middle);
         assert!(middle.is_some(), "it ended before it was interrupted");
         assert_eq!(namespaces().len(), 3);
@@ -131,7 +162,9 @@ fn an_unknown_scene_is_told_the_known_ones() {
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
-        stderr.contains("connections") && stderr.contains("flood"),
+        ["connections", "flood", "ports"]
+            .iter()
+            .all(|scene| stderr.contains(scene)),
         "{stderr}"
     );
 }

@@ -75,8 +75,8 @@ pub(super) fn side_by_side(stage: &mut Stage<'_>) -> Result<()> {
          connections to alice and bob in turn, five to each, by every algorithm of RFC 6056. Each sees \
          only his own column; what can he tell of the other?",
     )?;
-    stage.command("for each: demux allocate tcp REMOTE --algorithm NAME");
-    stage.tell(&format!(
+    stage.say("Each line is `demux allocate tcp REMOTE --algorithm NAME`, ten times.");
+    stage.show(&format!(
         "{:<19}{:<33}WHAT BOB SEES",
         "ALGORITHM", "WHAT ALICE SEES"
     ));

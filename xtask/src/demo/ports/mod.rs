@@ -8,9 +8,8 @@ mod sharing;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{actors::Server, network::PICTURE, stage::Stage};
-
 pub(super) use self::probing::nmap;
+use super::{actors::Server, network::PICTURE, stage::Stage};
 
 pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
     let _servers = set_up(stage)?;

@@ -27,7 +27,7 @@ pub(super) fn conflicts(stage: &mut Stage<'_>) -> Result<()> {
     stage.expect(
         "port 22 is held by this process",
         &["ports", "22"],
-        |items| is_owned_by(items, "process") && items[0]["pid"] == pid,
+        |items| is_owned_by(items, "kernel") && items[0]["pid"] == pid,
     )?;
     stage.refused(
         "its packets cannot be taken away from it by a binding of its port",

@@ -83,7 +83,8 @@ pub(super) fn drop(stage: &mut Stage<'_>) -> Result<()> {
 pub(super) fn reject(stage: &mut Stage<'_>) -> Result<()> {
     stage.step(
         "With a default of reject",
-        "Silence makes honest clients wait. reject refuses in the kernel's stead, from the driver.",
+        "Silence makes honest clients wait. reject refuses in the kernel's stead. (The warning of status \
+         is about alice's cable, which is in native mode, and passes everything anyway.)",
     )?;
     stage.demux(&["set", "default@bob0=reject"])?;
     stage.demux(&["status"])?;
@@ -240,10 +241,10 @@ fn found_as(stage: &mut Stage<'_>, what: &str, found: &Found, state: &str) -> Re
     )
 }
 
-/// Claims that the kernel's own stack has answered nobody.
+/// Claims that the kernel's own stack has refused nobody.
 fn silent(stage: &mut Stage<'_>, resets: u64) -> Result<()> {
     stage.claim(
-        "the kernel's stack has seen none of these probes: it has sent no reset (OutRsts)",
+        "the kernel's own stack has refused nothing: it has sent no reset (OutRsts)",
         resets == 0,
         &format!("{resets} resets"),
     )
