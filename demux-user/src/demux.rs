@@ -33,13 +33,13 @@ impl Demux {
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
     /// use demux_user::{Demux, Error};
     ///
-    /// # nowhere(|| {
+    /// # fn main() { nowhere(|| {
     /// match Demux::open() {
     ///     Err(Error::NotLoaded | Error::NoBpfFs(_)) => println!("demux load IFACE comes first"),
     ///     Err(error) => return Err(error),
     ///     Ok(_) => unreachable!(),
     /// }
-    /// # Ok(()) });
+    /// # Ok(()) }); }
     /// ```
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl Demux {
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
-    /// # example(|| {
+    /// # fn main() { example(|| {
     /// use demux_user::{Demux, Error, bindings::BindRequest};
     /// use demux_common::{binding::Target, protocol::Protocol};
     ///
@@ -87,7 +87,7 @@ impl Demux {
     /// ]);
     /// assert!(matches!(again, Err(Error::AddressInUse { .. })));
     /// assert_eq!(demux.bindings()?.len(), 2);
-    /// # Ok(()) });
+    /// # Ok(()) }); }
     /// ```
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl Demux {
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
-    /// # example(|| {
+    /// # fn main() { example(|| {
     /// use demux_user::{Demux, ports::AllocateRequest};
     /// use demux_common::{ports::Algorithm, protocol::Protocol};
     ///
@@ -145,7 +145,7 @@ impl Demux {
     /// assert_eq!((first.local.port(), second.local.port()), (1025, 1026));
     /// demux.release(&first)?;
     /// assert_eq!(demux.allocate(&request)?.local.port(), 1025);
-    /// # Ok(()) });
+    /// # Ok(()) }); }
     /// ```
     ///
     /// # Errors
@@ -178,7 +178,7 @@ impl Demux {
     ///
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
-    /// # example(|| {
+    /// # fn main() { example(|| {
     /// use std::net::{TcpListener, TcpStream};
     /// use demux_user::Demux;
     ///
@@ -190,7 +190,7 @@ impl Demux {
     /// let rows = demux.connections("state established")?;
     /// assert_eq!(rows.iter().filter(|row| row.local.port() == port).count(), 1);
     /// assert_eq!(rows.iter().filter(|row| row.remote.port() == port).count(), 1);
-    /// # Ok(()) });
+    /// # Ok(()) }); }
     /// ```
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //!
 //! ```
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
-//! # example(|| {
+//! # fn main() { example(|| {
 //! use demux_user::{Demux, bindings::BindRequest};
 //! use demux_common::{binding::Target, protocol::Protocol};
 //!
@@ -13,7 +13,7 @@
 //! assert_eq!(name, "tcp-8080");
 //! assert_eq!(demux.bindings()?.len(), 1);
 //! demux.unbind_name(&name)?;
-//! # Ok(()) });
+//! # Ok(()) }); }
 //! ```
 
 pub mod attach;
