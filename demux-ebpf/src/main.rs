@@ -10,12 +10,16 @@
     allow(internal_features, reason = "BPF has no other atomics")
 )]
 
+#[cfg(target_arch = "bpf")]
+mod connect;
 #[cfg(all(target_arch = "bpf", feature = "log"))]
 mod log;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod packet;
+#[cfg(target_arch = "bpf")]
+mod standin;
 #[cfg(target_arch = "bpf")]
 mod tables;
 
@@ -25,10 +29,11 @@ mod programs {
         EbpfContext as _,
         bindings::{TC_ACT_UNSPEC, xdp_action},
         helpers::bpf_xdp_adjust_head,
-        macros::{classifier, xdp},
-        programs::{TcContext, XdpContext},
+        macros::{cgroup_sock_addr, classifier, xdp},
+        programs::{SockAddrContext, TcContext, XdpContext},
     };
     use demux_common::{
+        address::Family,
         command::{BATCH, Command, Preamble},
         decide::decide,
         egress::{self, Departure},
@@ -38,6 +43,7 @@ mod programs {
     };
 
     use crate::{
+        connect::connect,
         packet::Frame,
         tables::{Maps, demux_execute},
     };
@@ -103,6 +109,18 @@ mod programs {
             frame.write_at(offset + OUTCOME, &outcome);
         }
         xdp_action::XDP_DROP
+    }
+
+    /// Chooses the source port of a connection over IPv4 in a control group of `demux exec`.
+    #[cgroup_sock_addr(connect4)]
+    pub(crate) fn demux_connect4(ctx: SockAddrContext) -> i32 {
+        connect(ctx.sock_addr, Family::Ipv4)
+    }
+
+    /// The same over IPv6.
+    #[cgroup_sock_addr(connect6)]
+    pub(crate) fn demux_connect6(ctx: SockAddrContext) -> i32 {
+        connect(ctx.sock_addr, Family::Ipv6)
     }
 
     /// Headers longer than this are none that the parser takes: Ethernet with two tags, IPv4 or
