@@ -22,6 +22,7 @@ pub mod netns;
 pub mod object;
 pub mod preflight;
 pub mod render;
+mod secret;
 pub mod settings;
 pub mod sockets;
 pub mod state;

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
-use aya::{Ebpf, EbpfLoader, programs::ProgramError};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program, ProgramError},
+};
 use demux_common::{
     layout::{capacity, constant, map, program},
     table::{self, Secret},
 };
 
-use crate::{Error, Result, state::Paths};
+use crate::{Error, Result, secret, state::Paths, tables::Tables};
 
 /// The object that `cargo xtask build` made, or nothing.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/demux.o"));
@@ -89,13 +92,44 @@ pub fn create(paths: &Paths, capacities: Capacities, secret: &Secret) -> Result<
     loader.load(bytes()?).map_err(|error| not_loaded(&error))
 }
 
+/// Prepares the programs of the object once more, upon the maps that are pinned below `paths`, for
+/// those programs that an instance does not have from the beginning. None is loaded yet.
+///
+/// # Errors
+///
+/// Where the key of the hash may not be read, and what the kernel refuses.
+pub fn open(paths: &Paths, tables: &Tables) -> Result<Ebpf> {
+    let secret = secret::read(paths)?;
+    let homes = table::homes(tables.max_connections()?);
+    let cookie = tables.meta()?.netns_cookie;
+    let mut loader = EbpfLoader::new();
+    loader.override_global(constant::HASH_NUMBERS, &secret.numbers, true);
+    loader.override_global(constant::TABLE_HOMES, &homes, true);
+    loader.override_global(constant::NETNS_COOKIE, &cookie, true);
+    for name in map::ALL.iter().chain(map::PRIVATE) {
+        loader.map_pin_path(name, paths.map(name));
+    }
+    loader.load(bytes()?).map_err(|error| not_loaded(&error))
+}
+
 /// Loads a program of the object into the kernel and pins it.
 ///
 /// # Errors
 ///
 /// What the verifier or the BPF file system refuses.
 pub fn load_program(ebpf: &mut Ebpf, name: &str, pin: &Path) -> Result<()> {
-    use aya::programs::Program;
+    load_unpinned(ebpf, name)?
+        .pin(pin)
+        .map_err(|error| Error::unexpected(format!("pin {}", pin.display()), chain(&error)))
+}
+
+/// Loads a program of the object into the kernel, where it stays until `ebpf` is dropped and nothing
+/// else holds it.
+///
+/// # Errors
+///
+/// What the verifier refuses.
+pub fn load_unpinned<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Program> {
     let program = ebpf.program_mut(name).ok_or_else(|| {
         Error::unexpected("load the BPF object", format!("it has no program {name}"))
     })?;
@@ -103,6 +137,8 @@ pub fn load_program(ebpf: &mut Ebpf, name: &str, pin: &Path) -> Result<()> {
         let result = match program {
             Program::Xdp(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),
+            Program::CgroupSockAddr(program) => program.load(),
+            Program::CgroupSock(program) => program.load(),
             other => {
                 return Err(Error::unexpected(
                     "load the BPF object",
@@ -116,9 +152,7 @@ pub fn load_program(ebpf: &mut Ebpf, name: &str, pin: &Path) -> Result<()> {
             Err(error) => return Err(not_loaded(&error)),
         }
     }
-    program
-        .pin(pin)
-        .map_err(|error| Error::unexpected(format!("pin {}", pin.display()), chain(&error)))
+    Ok(program)
 }
 
 /// How often the verifier is asked about a program, as by libbpf.

@@ -1,8 +1,9 @@
 //! Every call of aya that attaches, detaches or opens a link: they change from one aya to the next.
 //!
 //! [`xdp`] is the hook for what arrives, [`egress`] that for what leaves, which is tcx or, on older
-//! kernels, [`clsact`].
+//! kernels, [`clsact`]; [`cgroup`] is for what processes ask for.
 
+pub mod cgroup;
 pub mod clsact;
 pub mod egress;
 mod tcx;

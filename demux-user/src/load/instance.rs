@@ -1,22 +1,17 @@
 //! Making an instance: its maps, its programs, and whose it is.
 
-use std::{io, os::fd::AsFd as _};
-
 use demux_common::{
     clock::Clock,
     config::{Config, Track},
     connection::{State, Timeouts},
-    layout::{LAYOUT_VERSION, Meta, map},
-    table::Secret,
+    layout::{LAYOUT_VERSION, Meta},
 };
-use zerocopy::IntoBytes as _;
-
-use rustix::rand::GetRandomFlags;
 
 use crate::{
-    Error, Result, bpf, clock, netns,
+    Result, clock, netns,
     object::{self, Capacities},
-    state::{NewInstance, Paths},
+    secret,
+    state::NewInstance,
     tables::{Access, Control, Tables},
 };
 
@@ -47,7 +42,7 @@ pub fn create_instance(
     config: &Config,
 ) -> Result<Tables> {
     let paths = new.paths();
-    let secret = new_secret()?;
+    let secret = secret::new()?;
     let mut ebpf = object::create(paths, capacities, &secret)?;
     let tables = Tables::open_unchecked(paths, Access::ReadWrite)?;
     tables.set_meta(&Meta {
@@ -56,7 +51,7 @@ pub fn create_instance(
         netns_cookie: new.id(),
         boot_id: netns::boot_id()?,
     })?;
-    write_secret(paths, &secret)?;
+    secret::write(paths, &secret)?;
     for name in object::programs() {
         object::load_program(&mut ebpf, name, &paths.program(name))?;
     }
@@ -67,19 +62,4 @@ pub fn create_instance(
     // Whoever may read the maps may also ask what would become of a packet.
     new.share(&paths.program(demux_common::layout::program::EXPLAIN))?;
     Ok(tables)
-}
-
-fn new_secret() -> Result<Secret> {
-    let mut secret = Secret::ZERO;
-    rustix::rand::getrandom(secret.as_mut_bytes(), GetRandomFlags::empty())
-        .map_err(|source| Error::io("get random numbers".to_owned(), io::Error::from(source)))?;
-    Ok(secret)
-}
-
-/// Keeps the key of the hash for programs that will be loaded beside the same tables.
-fn write_secret(paths: &Paths, secret: &Secret) -> Result<()> {
-    let path = paths.map(map::SECRET);
-    let failed = |source| Error::io(format!("write {}", path.display()), source);
-    let fd = bpf::object_get(&path, false).map_err(failed)?;
-    bpf::map_update(fd.as_fd(), 0u32.as_bytes(), secret.as_bytes(), 0).map_err(failed)
 }

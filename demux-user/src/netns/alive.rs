@@ -148,7 +148,7 @@ fn numbered(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Undoes the octal escapes with which mountinfo writes spaces.
-fn unescape(field: &str) -> String {
+pub(crate) fn unescape(field: &str) -> String {
     field
         .replace("\\040", " ")
         .replace("\\011", "\t")

@@ -22,6 +22,7 @@ use nix::{
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
+pub(crate) use self::alive::unescape;
 pub use self::alive::{all_cookies, in_all};
 use crate::{Error, Result, capability::Capability};
 
