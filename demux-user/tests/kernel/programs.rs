@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd as _;
 
+use demux_common::layout::program;
 use demux_user::{bpf, kernel, object};
 
 use crate::live::Live;
@@ -16,15 +17,31 @@ fn every_program_loads_and_stays_far_below_the_limit_of_the_verifier() {
             let path = live.instance().paths().program(name);
             let program = bpf::object_get(&path, false).unwrap();
             let info = bpf::program_info(program.as_fd()).unwrap();
-            println!(
-                "program {name}: {} verified instructions, {}/{} xlated/jited bytes (kernel {})",
-                info.verified_instructions,
-                info.translated_size,
-                info.jited_size,
-                kernel::release(),
-            );
-            assert!(info.verified_instructions > 0);
-            assert!(info.verified_instructions < MOST_INSTRUCTIONS);
+            weigh(name, &info);
         }
     });
+}
+
+#[test]
+fn the_programs_for_connect_load_upon_the_maps_of_an_instance() {
+    Live::run(|live| {
+        let mut ebpf = object::open(live.instance().paths(), live.tables()).unwrap();
+        for name in [program::CONNECT_V4, program::CONNECT_V6] {
+            let program = object::load_unpinned(&mut ebpf, name).unwrap();
+            let info = bpf::program_info(program.fd().unwrap().as_fd()).unwrap();
+            weigh(name, &info);
+        }
+    });
+}
+
+fn weigh(name: &str, info: &bpf::ProgramInfo) {
+    println!(
+        "program {name}: {} verified instructions, {}/{} xlated/jited bytes (kernel {})",
+        info.verified_instructions,
+        info.translated_size,
+        info.jited_size,
+        kernel::release(),
+    );
+    assert!(info.verified_instructions > 0);
+    assert!(info.verified_instructions < MOST_INSTRUCTIONS);
 }
