@@ -6,6 +6,7 @@
 
 use crate::{
     connection::{ConnectionKey, State},
+    ports::Request,
     table::{self, Flags, Found, Head, Inserted, New, Occupancy, Probe, sweep},
     tables::{TableEvent, Tables},
     tcp::Half,
@@ -47,6 +48,10 @@ pub enum Operation {
     /// Empty the line at an index that its writer has left, if the head is as given; see
     /// [`crate::table::sweep::give_back`].
     GiveBack = 4,
+    /// Reserve a local port for the four-tuple: see [`crate::ports`].
+    Allocate = 5,
+    /// Give back the local port of a four-tuple that is only reserved.
+    Release = 6,
 }
 
 /// What became of a command.
@@ -82,9 +87,9 @@ pub struct Command {
     pub operation: u32,
     /// [`Outcome`]; 0 in a question.
     pub outcome: u32,
-    /// The four-tuple.
-    pub key: ConnectionKey,
-    /// The head of the line.
+    /// The four-tuple, and what a port is asked for with.
+    pub request: Request,
+    /// The head of the line. Of [`Operation::Allocate`], where it is answered, [`crate::ports::Answer::pack`].
     pub head: u64,
     /// The index of the line.
     pub index: u32,
@@ -104,13 +109,13 @@ pub struct Command {
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Command>() == 88);
+const _: () = assert!(size_of::<Command>() == 104);
 
 impl Command {
     const EMPTY: Self = Self {
         operation: 0,
         outcome: 0,
-        key: crate::parse::Parsed::EMPTY.key,
+        request: Request::of(crate::parse::Parsed::EMPTY.key),
         head: 0,
         index: 0,
         idle: 0,
@@ -127,7 +132,7 @@ impl Command {
     pub const fn enter(key: ConnectionKey, state: State, flags: Flags) -> Self {
         Self {
             operation: Operation::Enter as u32,
-            key,
+            request: Request::of(key),
             state: state as u8,
             flags: flags.0,
             ..Self::EMPTY
@@ -139,7 +144,7 @@ impl Command {
     pub const fn remove(key: ConnectionKey) -> Self {
         Self {
             operation: Operation::Remove as u32,
-            key,
+            request: Request::of(key),
             ..Self::EMPTY
         }
     }
@@ -151,6 +156,26 @@ impl Command {
             operation: operation as u32,
             index,
             head: head.0,
+            ..Self::EMPTY
+        }
+    }
+
+    /// To reserve a local port.
+    #[must_use]
+    pub const fn allocate(request: Request) -> Self {
+        Self {
+            operation: Operation::Allocate as u32,
+            request,
+            ..Self::EMPTY
+        }
+    }
+
+    /// To give back a local port.
+    #[must_use]
+    pub const fn release(key: ConnectionKey) -> Self {
+        Self {
+            operation: Operation::Release as u32,
+            request: Request::of(key),
             ..Self::EMPTY
         }
     }
@@ -176,7 +201,7 @@ impl Command {
     }
 }
 
-/// Does what a command says.
+/// Does what a command says, of those that ask for no port.
 #[inline(always)]
 pub fn execute<T: Tables + ?Sized>(tables: &T, command: &Command) -> Outcome {
     const ENTER: u32 = Operation::Enter as u32;
@@ -196,9 +221,15 @@ pub fn execute<T: Tables + ?Sized>(tables: &T, command: &Command) -> Outcome {
     };
     match command.operation {
         ENTER => {
-            let probe = Probe::new(&command.key, tables, tables.homes());
+            let probe = Probe::new(&command.request.key, tables, tables.homes());
             let new = command.new_connection(now, config.epoch);
-            match table::insert(tables, &probe, &command.key, &new, &config.lifetimes) {
+            match table::insert(
+                tables,
+                &probe,
+                &command.request.key,
+                &new,
+                &config.lifetimes,
+            ) {
                 Inserted::Present(_) => Outcome::Present,
                 Inserted::Full => Outcome::Full,
                 Inserted::Entered(_) | Inserted::OverExpired(_) => Outcome::Done,
@@ -209,8 +240,8 @@ pub fn execute<T: Tables + ?Sized>(tables: &T, command: &Command) -> Outcome {
             }
         }
         REMOVE => {
-            let probe = Probe::new(&command.key, tables, tables.homes());
-            match table::find(tables, &probe, &command.key) {
+            let probe = Probe::new(&command.request.key, tables, tables.homes());
+            match table::find(tables, &probe, &command.request.key) {
                 Some(found) => done(table::remove(tables, &found)),
                 None => Outcome::Absent,
             }

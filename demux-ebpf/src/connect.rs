@@ -4,6 +4,11 @@
 //! and binds the socket to the port; connect(2) then goes on with a socket that has one. Whatever
 //! stands in the way, the socket stays as it was, and the kernel chooses the port as ever; only
 //! where the allocator has no port left for the destination does the program get EADDRNOTAVAIL.
+//!
+//! Ports are shared among the sockets of such groups, which takes SO_REUSEADDR on each. That is safe
+//! where the four-tuple is known before: the socket is bound to its source address, or the routing
+//! table says which one it will be. Else SO_REUSEADDR is left alone, and the kernel then grants only
+//! a port that no other socket has.
 
 use aya_ebpf::{
     bindings::{bpf_sock_addr, sockaddr},
@@ -14,18 +19,18 @@ use aya_ebpf::{
         bpf_sk_release, bpf_skc_lookup_tcp,
     },
 };
-use core::intrinsics::{AtomicOrdering::SeqCst, atomic_or};
 use demux_common::{
     address::{ANY_V4, ANY_V6, Address, Family},
-    connection::ConnectionKey,
-    layout::LocalPrefix,
-    ports::{Algorithm, Barred, ExecCgroup},
+    connection::{ConnectionKey, State},
+    layout::{LocalPrefix, Source},
+    parse::Parsed,
+    ports::{Answer, Request},
     protocol::Protocol,
 };
 
 use crate::{
     maps::{self, LocalPrefixData},
-    standin::{Request, demux_allocate, demux_release},
+    ports::{demux_allocate, demux_release},
     tables::{AF_INET, AF_INET6, CURRENT_NETNS, SockTuple, TCP_LISTEN},
 };
 
@@ -34,77 +39,99 @@ const GO_ON: i32 = 1;
 const FAIL: i32 = 0;
 
 /// How many ports are tried: each was free in demux's table, and held by a socket all the same.
-const CANDIDATES: u32 = 16;
+const CANDIDATES: usize = 16;
 
 /// How many levels of control groups are searched for the one of `demux exec`, from the root on.
 const LEVELS: i32 = 16;
 
-const EADDRINUSE: i64 = 98;
+const EADDRINUSE: u64 = 98;
 const EADDRNOTAVAIL: i32 = 99;
 
 const SOL_SOCKET: i32 = 1;
 const SO_REUSEADDR: i32 = 2;
 
-/// What a socket had before the hook changed it.
-struct Before {
-    /// The address it is bound to, without a port; the wildcard for none.
-    address: Address,
-    /// SO_REUSEADDR.
-    reuse: u32,
+/// What [`demux_offer`] returns where a connection has the four-tuple; no error number.
+const TAKEN: u64 = 1 << 32;
+
+/// What is known of a socket before the hook changes it, as bits of one word.
+mod known {
+    /// The socket is one to be given a port.
+    pub(super) const ASKS: u64 = 1;
+    /// It has an address of its own, that of the request.
+    pub(super) const IS_BOUND: u64 = 2;
+    /// The address from which it will send is known, and stands in the request.
+    pub(super) const HAS_SOURCE: u64 = 4;
+    /// It has SO_REUSEADDR.
+    pub(super) const REUSES: u64 = 8;
+    /// It is one of AF_INET6, wherever it is connected to.
+    pub(super) const V6: u64 = 16;
 }
 
 /// Gives the socket of a connect(2) its source port.
 #[inline(always)]
-pub(crate) fn connect(ctx: *mut bpf_sock_addr, family: Family) -> i32 {
-    let Some((key, before)) = question(ctx, family) else {
+pub(crate) fn connect<const V6: bool>(ctx: *mut bpf_sock_addr) -> i32 {
+    let mut request = Request::of(Parsed::EMPTY.key);
+    let known = question::<V6>(ctx, &mut request);
+    if known & known::ASKS == 0 {
         return GO_ON;
-    };
-    let mut request = Request {
-        key,
-        algorithm: algorithm(),
-    };
-    // Where the source is not known, nobody can say whether the four-tuple is free; a port that
-    // nobody else has is free whatever the source.
-    let is_known = !is_wildcard(&key.local_address);
-    if is_known {
+    }
+    if known & known::HAS_SOURCE != 0 {
         set_reuse(ctx, 1);
     }
-    for _ in 0..CANDIDATES {
+    // Ports that others hold: reserved as long as the search goes on, so that it gets beyond them.
+    let mut held = [0u16; CANDIDATES];
+    let mut answer = u64::MAX;
+    let mut error = 0;
+    let mut tries = 0;
+    while tries < CANDIDATES {
         request.key.local_port = 0;
-        let port = demux_allocate(&request) as u16;
-        if port == 0 {
-            restore(ctx, family, &before);
-            // SAFETY: the helper takes no addresses.
-            unsafe { bpf_set_retval(-EADDRNOTAVAIL) };
-            return FAIL;
-        }
-        request.key.local_port = port;
-        // Connections on interfaces without demux have no rows. The claim stays for a while, and
-        // keeps the next one from asking again.
-        if is_known && is_taken(ctx, &request.key) {
-            continue;
-        }
-        let result = bind(ctx, family, &before.address, port);
-        if result == 0 {
-            return GO_ON;
-        }
-        if result != -EADDRINUSE {
-            demux_release(&request.key);
+        answer = demux_allocate(&request);
+        if answer > u64::from(u16::MAX) || answer == 0 {
             break;
         }
-        if is_known {
-            hold(key.protocol, port);
-            demux_release(&request.key);
+        request.key.local_port = answer as u16;
+        error = demux_offer(ctx, &request, known);
+        if error == 0 {
+            break;
+        }
+        // Connections by interfaces without demux have no rows. The reservation stays, and spares
+        // the next one the question.
+        if error != TAKEN {
+            held[tries] = answer as u16;
+            if error != EADDRINUSE {
+                break;
+            }
+        }
+        tries += 1;
+    }
+    // Else the next one shall get further.
+    if tries < CANDIDATES {
+        for port in held {
+            if port != 0 {
+                request.key.local_port = port;
+                demux_release(&request);
+            }
         }
     }
-    restore(ctx, family, &before);
+    let is_answered = answer <= u64::from(u16::MAX) && answer != 0;
+    if is_answered && error == 0 {
+        return GO_ON;
+    }
+    demux_restore(ctx, &request, known);
+    if matches!(Answer::unpack(answer), Answer::Exhausted) {
+        // SAFETY: the helper takes no addresses.
+        unsafe { bpf_set_retval(-EADDRNOTAVAIL) };
+        return FAIL;
+    }
+    // The table is full, or the settings are gone, or everything is held: that is not the program's
+    // concern.
     GO_ON
 }
 
-/// The connection to be, without its local port, and what the socket has; `None` where the socket
-/// is to be left alone.
-#[inline(always)]
-fn question(ctx: *mut bpf_sock_addr, family: Family) -> Option<(ConnectionKey, Before)> {
+/// Fills in what is asked for, without the local port, and returns what is [`known`] of the socket;
+/// 0 where it is to be left alone.
+#[inline(never)]
+fn question<const V6: bool>(ctx: *mut bpf_sock_addr, request: &mut Request) -> u64 {
     // SAFETY: the context is the program's own, and all reads of it are of whole fields; so for the
     // socket, which the verifier wants to be seen to be there. Volatile, because fields must not be
     // read together.
@@ -112,74 +139,124 @@ fn question(ctx: *mut bpf_sock_addr, family: Family) -> Option<(ConnectionKey, B
         let protocol = match (&raw const (*ctx).protocol).read_volatile() {
             6 => Protocol::Tcp,
             17 => Protocol::Udp,
-            _ => return None,
+            _ => return 0,
         };
         let cookie = (&raw const maps::NETNS_COOKIE).read_volatile();
         if bpf_get_netns_cookie(ctx.cast()) != cookie {
-            return None;
+            return 0;
         }
         let socket = (*ctx).__bindgen_anon_1.sk;
         if socket.is_null() {
-            return None;
+            return 0;
         }
-        let domain = match family {
-            Family::Ipv4 => AF_INET,
-            Family::Ipv6 => AF_INET6,
-        };
-        // A port of the program's own, or one from an earlier connect(2).
-        if (&raw const (*socket).family).read_volatile() != u32::from(domain)
+        // A port of the program's own, or one from an earlier connect(2); or an IPv6 socket that is
+        // connected by an IPv4 address as such, which bpf_bind() cannot do.
+        if (&raw const (*socket).family).read_volatile() != u32::from(domain(V6))
             || (&raw const (*socket).src_port).read_volatile() != 0
         {
-            return None;
+            return 0;
         }
         let remote_port = u16::from_be((&raw const (*ctx).user_port).read_volatile() as u16);
-        let (remote_address, bound) = match family {
-            Family::Ipv4 => (
-                Address::from_v4((&raw const (*ctx).user_ip4).read_volatile().to_ne_bytes()),
-                Address::from_v4((&raw const (*socket).src_ip4).read_volatile().to_ne_bytes()),
-            ),
-            Family::Ipv6 => (
+        let (remote_address, mut local_address) = if V6 {
+            (
                 v6((&raw const (*ctx).user_ip6).cast()),
                 v6((&raw const (*socket).src_ip6).cast()),
-            ),
+            )
+        } else {
+            let remote = (&raw const (*ctx).user_ip4).read_volatile();
+            let bound = (&raw const (*socket).src_ip4).read_volatile();
+            (
+                Address::from_v4(remote.to_ne_bytes()),
+                Address::from_v4(bound.to_ne_bytes()),
+            )
         };
-        let version = if remote_address.is_mapped() {
+        let family = if remote_address.is_mapped() {
             Family::Ipv4
         } else {
             Family::Ipv6
         };
         if remote_port == 0
-            || remote_address.is_unspecified(version)
-            || remote_address.is_multicast(version)
-            || remote_address.is_limited_broadcast(version)
+            || remote_address.is_unspecified(family)
+            || remote_address.is_multicast(family)
+            || remote_address.is_limited_broadcast(family)
         {
-            return None;
+            return 0;
         }
-        let mut local_address = bound;
-        if is_wildcard(&bound) {
-            local_address = match version {
+        let mut known = known::ASKS | if V6 { known::V6 } else { 0 };
+        if !is_wildcard(&local_address) {
+            known |= known::IS_BOUND | known::HAS_SOURCE;
+        } else {
+            local_address = match family {
                 Family::Ipv4 => ANY_V4,
                 Family::Ipv6 => ANY_V6,
             };
             // What is bound to a device has routes of its own.
-            if (&raw const (*socket).bound_dev_if).read_volatile() == 0 {
-                source(&remote_address, &mut local_address);
+            if (&raw const (*socket).bound_dev_if).read_volatile() == 0
+                && source(&remote_address, &mut local_address)
+            {
+                known |= known::HAS_SOURCE;
             }
         }
-        Some((
-            ConnectionKey {
-                local_address,
-                remote_address,
-                local_port: 0,
-                remote_port,
-                protocol,
-            },
-            Before {
-                address: bound,
-                reuse: get_reuse(ctx),
-            },
-        ))
+        if get_reuse(ctx) != 0 {
+            known |= known::REUSES;
+        }
+        request.key = ConnectionKey {
+            local_address,
+            remote_address,
+            local_port: 0,
+            remote_port,
+            protocol,
+        };
+        request.algorithm = algorithm();
+        request.lifetime = lifetime();
+        // bind(2) will tell, and whether the port may be shared.
+        request.flags = Request::SKIP_HELD;
+        known
     }
+}
+
+/// Binds the socket to the port of a request: 0, or the number of an error, or [`TAKEN`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn demux_offer(
+    ctx: *mut bpf_sock_addr,
+    request: *const Request,
+    known: u64,
+) -> u64 {
+    // SAFETY: the verifier holds callers to a readable request, or null.
+    let Some(request) = (unsafe { request.as_ref() }) else {
+        return TAKEN;
+    };
+    if known & known::HAS_SOURCE != 0 && is_taken(ctx, &request.key) {
+        return TAKEN;
+    }
+    bind(ctx, &request.key, known, request.key.local_port)
+}
+
+/// Undoes what the attempts have done to the socket.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn demux_restore(
+    ctx: *mut bpf_sock_addr,
+    request: *const Request,
+    known: u64,
+) -> u64 {
+    // SAFETY: as above.
+    let Some(request) = (unsafe { request.as_ref() }) else {
+        return 0;
+    };
+    if known & known::HAS_SOURCE != 0 && known & known::REUSES == 0 {
+        set_reuse(ctx, 0);
+    }
+    if known & known::IS_BOUND != 0 {
+        // An attempt that fails takes the address away.
+        return bind(ctx, &request.key, known, 0);
+    }
+    0
+}
+
+const fn domain(is_v6: bool) -> u8 {
+    if is_v6 { AF_INET6 } else { AF_INET }
 }
 
 /// The IPv6 address in four words of a context or socket.
@@ -217,9 +294,10 @@ fn is_wildcard(address: &Address) -> bool {
     words == ANY_V6.words() || words == ANY_V4.words()
 }
 
-/// The address from which this host sends to a destination; where it is not known, `answer` stays.
+/// Finds the address from which this host sends to a destination; where that is not known, `answer`
+/// stays as it is.
 #[inline(never)]
-fn source(destination: &Address, answer: &mut Address) {
+fn source(destination: &Address, answer: &mut Address) -> bool {
     let key = LocalPrefix {
         prefix_len: LocalPrefix::ALL_BITS,
         reserved: 0,
@@ -227,25 +305,24 @@ fn source(destination: &Address, answer: &mut Address) {
     };
     // SAFETY: both are a length of four bytes and the data behind it, without padding.
     let key = unsafe { &*core::ptr::from_ref(&key).cast::<Key<LocalPrefixData>>() };
-    if let Some(found) = maps::SOURCES.get(key) {
-        let words = Address::from_v6(*found).words();
-        *answer = if words == ANY_V4.words() {
-            // The host is its own destination.
-            Address::from_words(destination.words())
-        } else if words == ANY_V6.words() {
-            return;
-        } else {
-            Address::from_words(words)
-        };
-    }
+    let Some(found) = maps::SOURCES.get(key) else {
+        return false;
+    };
+    let found = Address::from_v6(*found);
+    *answer = match Source::of(&found) {
+        Source::Unknown => return false,
+        Source::Destination => Address::from_words(destination.words()),
+        Source::Address => found,
+    };
+    true
 }
 
-/// The algorithm of the control group of `demux exec` that the task is in, or below.
+/// The number of the algorithm of the control group of `demux exec` that the task is in, or below.
 #[inline(never)]
-fn algorithm() -> Algorithm {
+fn algorithm() -> u32 {
     // SAFETY: the helper has no arguments.
-    if let Some(group) = group(unsafe { bpf_get_current_cgroup_id() }) {
-        return group.algorithm;
+    if let Some(algorithm) = algorithm_of(unsafe { bpf_get_current_cgroup_id() }) {
+        return algorithm;
     }
     for level in 1..LEVELS {
         // SAFETY: the helper takes no addresses.
@@ -253,55 +330,56 @@ fn algorithm() -> Algorithm {
         if id == 0 {
             break;
         }
-        if let Some(group) = group(id) {
-            return group.algorithm;
+        if let Some(algorithm) = algorithm_of(id) {
+            return algorithm;
         }
     }
-    match maps::EPHEMERAL.get(0) {
-        Some(settings) => settings.algorithm,
-        None => Algorithm::DoubleHash,
-    }
+    Request::DEFAULT_ALGORITHM
 }
 
 #[inline(always)]
-fn group(id: u64) -> Option<&'static ExecCgroup> {
-    // SAFETY: the value is copied at once.
-    unsafe { maps::EXEC_CGROUPS.get(&id) }
+fn algorithm_of(group: u64) -> Option<u32> {
+    // SAFETY: the value is read at once.
+    unsafe { maps::EXEC_CGROUPS.get(&group) }.map(|group| group.algorithm as u32)
 }
 
-/// Binds the socket to a port, or with port 0 to the address alone: 0, or minus the error.
-#[inline(never)]
-fn bind(ctx: *mut bpf_sock_addr, family: Family, address: &Address, port: u16) -> i64 {
-    let [high, low] = port.to_be_bytes();
-    let port = u16::from_ne_bytes([high, low]);
-    let word = |family: u8, address: [u8; 4]| {
-        let [a, b] = u16::from(family).to_ne_bytes();
-        let [c, d] = port.to_ne_bytes();
-        let [e, f, g, h] = address;
-        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+/// How long a port stays reserved while the first packet is under way.
+#[inline(always)]
+fn lifetime() -> u32 {
+    match maps::CONFIG.get(0) {
+        Some(config) => config.lifetimes[State::Reserved as usize],
+        None => 0,
+    }
+}
+
+/// Binds the socket to a port, or with port 0 to its address alone: 0, or the number of an error.
+#[inline(always)]
+fn bind(ctx: *mut bpf_sock_addr, key: &ConnectionKey, known: u64, port: u16) -> u64 {
+    let is_bound = known & known::IS_BOUND != 0;
+    let is_v6 = known & known::V6 != 0;
+    let [c, d] = port.to_be_bytes();
+    let [a, b] = u16::from(domain(is_v6)).to_ne_bytes();
+    let [e, f, g, h] = if is_bound && !is_v6 {
+        key.local_address.v4()
+    } else {
+        [0; 4]
+    };
+    let [first, second] = if is_bound && is_v6 {
+        key.local_address.words()
+    } else {
+        [0; 2]
     };
     // `struct sockaddr_in` or `sockaddr_in6`, in whole words.
-    let (mut name, length) = match family {
-        Family::Ipv4 => ([word(AF_INET, address.v4()), 0, 0, 0], 16),
-        Family::Ipv6 => {
-            let [first, second] = address.words();
-            ([word(AF_INET6, [0; 4]), first, second, 0], 28)
-        }
-    };
+    let mut name = [
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        first,
+        second,
+        0,
+    ];
+    let length = if is_v6 { 28 } else { 16 };
     // SAFETY: the name is initialised and longer than told.
-    unsafe { bpf_bind(ctx, name.as_mut_ptr().cast::<sockaddr>(), length) }
-}
-
-/// Undoes what the attempts have done to the socket.
-#[inline(always)]
-fn restore(ctx: *mut bpf_sock_addr, family: Family, before: &Before) {
-    if before.reuse == 0 {
-        set_reuse(ctx, 0);
-    }
-    if !is_wildcard(&before.address) {
-        // An attempt that fails takes the address away.
-        bind(ctx, family, &before.address, 0);
-    }
+    let error = unsafe { bpf_bind(ctx, name.as_mut_ptr().cast::<sockaddr>(), length) };
+    error.unsigned_abs()
 }
 
 #[inline(never)]
@@ -318,16 +396,6 @@ fn set_reuse(ctx: *mut bpf_sock_addr, value: u32) {
     let mut value = u64::from(value);
     // SAFETY: as above.
     unsafe { bpf_setsockopt(ctx.cast(), SOL_SOCKET, SO_REUSEADDR, (&raw mut value).cast(), 4) };
-}
-
-/// Notes that a socket outside holds a port, so that it is not tried again.
-#[inline(always)]
-fn hold(protocol: Protocol, port: u16) {
-    let index = Barred::Held.offset(protocol) + u32::from(port >> 6);
-    if let Some(word) = maps::BARRED_PORTS.get_ptr_mut(index) {
-        // SAFETY: the word is the map's, and stays for as long as the program runs.
-        unsafe { atomic_or::<u64, u64, { SeqCst }>(word, 1 << (port & 63)) };
-    }
 }
 
 /// Whether a socket of the kernel has the four-tuple, or the port without SO_REUSEADDR's consent.

@@ -19,7 +19,7 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod packet;
 #[cfg(target_arch = "bpf")]
-mod standin;
+mod ports;
 #[cfg(target_arch = "bpf")]
 mod tables;
 
@@ -33,8 +33,7 @@ mod programs {
         programs::{SockAddrContext, TcContext, XdpContext},
     };
     use demux_common::{
-        address::Family,
-        command::{BATCH, Command, Preamble},
+        command::{BATCH, Command, Operation, Outcome, Preamble},
         decide::decide,
         egress::{self, Departure},
         explanation::Explanation,
@@ -45,6 +44,7 @@ mod programs {
     use crate::{
         connect::connect,
         packet::Frame,
+        ports::{demux_allocate, demux_release},
         tables::{Maps, demux_execute},
     };
 
@@ -91,6 +91,7 @@ mod programs {
     pub(crate) fn demux_control(ctx: XdpContext) -> u32 {
         const COMMANDS: usize = size_of::<Preamble>();
         const OUTCOME: usize = core::mem::offset_of!(Command, outcome);
+        const ANSWER: usize = core::mem::offset_of!(Command, head);
         let frame = Frame::new(&ctx);
         let Some(preamble) = frame.read::<Preamble>(0) else {
             return xdp_action::XDP_DROP;
@@ -105,6 +106,18 @@ mod programs {
             let Some(command) = frame.read::<Command>(offset) else {
                 break;
             };
+            if command.operation == Operation::Allocate as u32
+                || command.operation == Operation::Release as u32
+            {
+                let answer = if command.operation == Operation::Release as u32 {
+                    demux_release(&command.request)
+                } else {
+                    demux_allocate(&command.request)
+                };
+                frame.write_at(offset + ANSWER, &answer);
+                frame.write_at(offset + OUTCOME, &(Outcome::Done as u32));
+                continue;
+            }
             let outcome = demux_execute(&command) as u32;
             frame.write_at(offset + OUTCOME, &outcome);
         }
@@ -114,13 +127,13 @@ mod programs {
     /// Chooses the source port of a connection over IPv4 in a control group of `demux exec`.
     #[cgroup_sock_addr(connect4)]
     pub(crate) fn demux_connect4(ctx: SockAddrContext) -> i32 {
-        connect(ctx.sock_addr, Family::Ipv4)
+        connect::<false>(ctx.sock_addr)
     }
 
     /// The same over IPv6.
     #[cgroup_sock_addr(connect6)]
     pub(crate) fn demux_connect6(ctx: SockAddrContext) -> i32 {
-        connect(ctx.sock_addr, Family::Ipv6)
+        connect::<true>(ctx.sock_addr)
     }
 
     /// Headers longer than this are none that the parser takes: Ethernet with two tags, IPv4 or

@@ -14,7 +14,7 @@ use demux_common::{
     counters::{InterfaceCounters, TableCounters},
     layout::{LocalPrefix, Meta, capacity},
     owned::{Owned, OwnedKey},
-    ports::{Barred, Ephemeral, ExecCgroup, HINT_SETS, PERTURBATIONS, SET_WORDS},
+    ports::{Barred, Ephemeral, ExecCgroup, HINT_WORDS, PERTURBATIONS},
     protocol::Protocol,
     reason::Count,
     reject::Budget,
@@ -125,8 +125,7 @@ pub(crate) static PERTURBATION: Array<u32, PERTURBATIONS> = Array::new();
 
 /// Mapped by the controller, like [`BARRED_PORTS`].
 #[btf_map]
-pub(crate) static PORT_HINTS: Array<u64, { HINT_SETS * SET_WORDS }, { BPF_F_MMAPABLE as usize }> =
-    Array::new();
+pub(crate) static PORT_HINTS: Array<u64, HINT_WORDS, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 #[btf_map]
 pub(crate) static BARRED_PORTS: Array<u64, { Barred::WORDS }, { BPF_F_MMAPABLE as usize }> =

@@ -49,7 +49,7 @@ pub(crate) struct Maps<C, const LIVE: bool> {
 impl<C, const LIVE: bool> Maps<C, LIVE> {
     /// The tables for a packet.
     #[inline(always)]
-    pub(crate) fn new(ctx: C) -> Self {
+    pub(crate) const fn new(ctx: C) -> Self {
         Self { ctx }
     }
 }

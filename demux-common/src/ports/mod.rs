@@ -11,7 +11,21 @@
 //!   use towards a destination of the group. They spare the search most of its looks into the table,
 //!   and may be wrong: a clear bit is checked by the claim, a set one when nothing else is left.
 
-/// How an algorithm is chosen where several are known.
+mod keyed;
+mod search;
+mod tables;
+
+pub use self::{
+    keyed::siphash,
+    search::{
+        Destination, NO_PORT, allocate, claim, draw, forget, next_free, open, release, verify_word,
+        with_unused,
+    },
+    tables::{Counter, PortTables},
+};
+use crate::{connection::ConnectionKey, protocol::Protocol};
+
+/// Which port comes next.
 #[derive(
     Clone,
     Copy,
@@ -40,6 +54,15 @@ pub enum Algorithm {
     RandomIncrements = 4,
 }
 
+/// The first port that the historical algorithm hands out, and the last.
+pub const SEQUENTIAL: (u16, u16) = (1025, u16::MAX);
+
+/// The longest step of [`Algorithm::RandomIncrements`]: N of RFC 6056.
+pub const LONGEST_STEP: u32 = 500;
+
+/// How many random ports are tried before the search goes on from the last one.
+pub const RANDOM_TRIES: u32 = 16;
+
 impl Algorithm {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 5] = [
@@ -59,6 +82,20 @@ impl Algorithm {
             Self::Hash => "hash",
             Self::DoubleHash => "double-hash",
             Self::RandomIncrements => "random-increments",
+        }
+    }
+
+    /// The algorithm with a number; the default where there is none.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Sequential),
+            1 => Some(Self::Random),
+            2 => Some(Self::Hash),
+            3 => Some(Self::DoubleHash),
+            4 => Some(Self::RandomIncrements),
+            _ => None,
         }
     }
 }
@@ -109,6 +146,10 @@ pub const SET_WORDS: usize = 1024;
 /// How many sets of hints there are; a power of two.
 pub const HINT_SETS: usize = 64;
 
+/// Words of all sets of hints, and behind them one for each set: when it was last verified, in units
+/// of [`crate::clock`] from 1 on.
+pub const HINT_WORDS: usize = HINT_SETS * SET_WORDS + HINT_SETS;
+
 /// Why ports are never handed out. For each protocol and each of these there is a set; its first
 /// word stands at [`Barred::offset`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +167,7 @@ impl Barred {
     /// The index of the first word of a set.
     #[inline(always)]
     #[must_use]
-    pub const fn offset(self, protocol: crate::protocol::Protocol) -> u32 {
+    pub const fn offset(self, protocol: Protocol) -> u32 {
         ((protocol as u32) << 1 | self as u32) * SET_WORDS as u32
     }
 }
@@ -150,4 +191,98 @@ pub struct ExecCgroup {
     pub algorithm: Algorithm,
     /// Zero.
     pub reserved: [u8; 7],
+}
+
+/// A port to be reserved.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    zerocopy::TryFromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::KnownLayout,
+    zerocopy::Immutable,
+)]
+// On the stack of a BPF program everything must be aligned.
+#[repr(C, align(8))]
+pub struct Request {
+    /// The connection to come. Its local port is 0, or the only one that will do.
+    pub key: ConnectionKey,
+    /// The number of the [`Algorithm`]; any other number stands for that of the settings.
+    pub algorithm: u32,
+    /// How long the port stays reserved without a packet, in units of [`crate::clock`].
+    pub lifetime: u32,
+    /// Index of the binding that is to own the connection; 0 for none.
+    pub binding: u32,
+    /// [`Request::SKIP_HELD`], or 0.
+    pub flags: u32,
+}
+
+impl Request {
+    /// In `algorithm`: that of the settings.
+    pub const DEFAULT_ALGORITHM: u32 = u32::MAX;
+
+    /// In `flags`: whoever asks finds out by himself whether a socket of the kernel holds the port.
+    pub const SKIP_HELD: u32 = 1;
+
+    /// For a connection, with nothing else said.
+    #[must_use]
+    pub const fn of(key: ConnectionKey) -> Self {
+        Self {
+            key,
+            algorithm: Self::DEFAULT_ALGORITHM,
+            lifetime: 0,
+            binding: 0,
+            flags: 0,
+        }
+    }
+}
+
+/// What becomes of a request, as one number: a port, or why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The port is reserved for the connection.
+    Port(u16),
+    /// Every port of the range is in use towards the destination, or barred.
+    Exhausted,
+    /// The port that was asked for is in use towards the destination.
+    Taken,
+    /// The connection table has no room.
+    Full,
+    /// There are no settings: nobody has made the instance.
+    None,
+}
+
+impl Answer {
+    const EXHAUSTED: u64 = 1 << 16;
+    const TAKEN: u64 = 1 << 17;
+    const FULL: u64 = 1 << 18;
+
+    /// As functions of BPF programs hand it on.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(self) -> u64 {
+        match self {
+            Self::Port(port) => port as u64,
+            Self::Exhausted => Self::EXHAUSTED,
+            Self::Taken => Self::TAKEN,
+            Self::Full => Self::FULL,
+            Self::None => 0,
+        }
+    }
+
+    /// What [`Answer::pack`] has packed.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpack(packed: u64) -> Self {
+        match packed {
+            Self::EXHAUSTED => Self::Exhausted,
+            Self::TAKEN => Self::Taken,
+            Self::FULL => Self::Full,
+            port @ 1..=0xffff => Self::Port(port as u16),
+            _ => Self::None,
+        }
+    }
 }
