@@ -76,6 +76,28 @@ pub enum Error {
         /// Who has it, such as `binding "web"`.
         holder: String,
     },
+    /// Every port is in use towards a remote: EADDRNOTAVAIL.
+    #[error("no port of {range} is free for {remote}")]
+    PortsExhausted {
+        /// The protocol and the remote endpoint.
+        remote: String,
+        /// The range of ports.
+        range: String,
+    },
+    /// This host has no address from which to reach a remote: EADDRNOTAVAIL.
+    #[error("cannot reach {remote}: {reason}")]
+    NoSource {
+        /// The protocol and the remote endpoint.
+        remote: String,
+        /// Why there is none.
+        reason: String,
+    },
+    /// The local port of a four-tuple is not reserved.
+    #[error("{0} is not reserved")]
+    NotReserved(String),
+    /// The connection table has no room.
+    #[error("the connection table has no room ({0} connections)")]
+    ConnectionTableFull(u32),
     /// The name of a new binding is taken.
     #[error("a binding named {0:?} exists already")]
     NameTaken(String),
@@ -312,6 +334,11 @@ impl Error {
             Self::MissingCapability { .. } => ("permission_denied", Status::Permission),
 
             Self::AddressInUse { .. } => ("address_in_use", Status::Conflict),
+            Self::PortsExhausted { .. } | Self::NoSource { .. } => {
+                ("address_not_available", Status::Failed)
+            }
+            Self::NotReserved(_) => ("not_reserved", Status::NotFound),
+            Self::ConnectionTableFull(_) => ("connection_table_full", Status::Failed),
             Self::NameTaken(_) => ("name_taken", Status::Conflict),
             Self::AmbiguousBinding { .. } => ("ambiguous_binding", Status::Conflict),
             Self::BindingTableFull(_) => ("binding_table_full", Status::Failed),
@@ -358,6 +385,15 @@ impl Error {
                 "see who has it with: demux bindings, ss -lntu; or share it with --reuse-port"
                     .into()
             }
+            Self::PortsExhausted { .. } => {
+                "see who has them with: demux ports; or widen it with: demux set ephemeral.range=FIRST-LAST"
+                    .into()
+            }
+            Self::NoSource { .. } => "see: ip route get ADDRESS, ip address".into(),
+            Self::NotReserved(_) => {
+                "see what is with: demux connections state reserved".into()
+            }
+            Self::ConnectionTableFull(_) => "load with a larger --max-connections".into(),
             Self::NameTaken(name) => format!("choose another name, or: demux unbind {name}"),
             Self::AmbiguousBinding { .. } => "name one of them".into(),
             Self::BindingTableFull(_) => "remove some with: demux unbind NAME".into(),

@@ -20,6 +20,7 @@ pub mod locals;
 pub mod netlink;
 pub mod netns;
 pub mod object;
+pub mod ports;
 pub mod preflight;
 pub mod render;
 mod secret;

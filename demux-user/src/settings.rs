@@ -12,6 +12,7 @@ use crate::{
     bpffs::BpfFs,
     interface, load, locals,
     netns::NetworkNamespace,
+    ports::{self, PortSettings},
     state::{Instance, Lock},
     tables::{Access, Tables, now},
 };
@@ -35,6 +36,8 @@ pub enum Assignment {
     KernelSockets(bool),
     /// Seconds after which a row of a state expires.
     Timeout(State, u32),
+    /// How source ports are chosen.
+    Ephemeral(ports::Change),
 }
 
 impl Assignment {
@@ -71,10 +74,15 @@ impl Assignment {
                 "off" => Ok(Self::KernelSockets(false)),
                 _ => Err(invalid("kernel-sockets is on or off".to_owned())),
             },
+            _ if key.starts_with("ephemeral.") => {
+                ports::Change::parse(&key["ephemeral.".len()..], value)
+                    .map(Self::Ephemeral)
+                    .map_err(invalid)
+            }
             _ => {
                 let name = key.strip_prefix("timeout.").ok_or_else(|| {
                     invalid(
-                        "the keys are default[@IFACE], track, kernel-sockets and timeout.STATE"
+                        "the keys are default[@IFACE], track, kernel-sockets, timeout.STATE, ephemeral.range, ephemeral.algorithm and ephemeral.reserved"
                             .to_owned(),
                     )
                 })?;
@@ -132,6 +140,7 @@ pub fn set(
     let mut config = before;
     let entries = tables.interfaces()?;
     let mut changed = entries.clone();
+    let mut changes = Vec::new();
     for assignment in assignments {
         match assignment {
             Assignment::Default { interface, policy } => {
@@ -140,6 +149,7 @@ pub fn set(
             Assignment::Track(track) => config.track = *track,
             Assignment::KernelSockets(on) => config.kernel_sockets = u8::from(*on),
             Assignment::Timeout(state, seconds) => *config.timeouts.of_mut(*state) = *seconds,
+            Assignment::Ephemeral(change) => changes.push(change.clone()),
         }
     }
     let is_default_set = assignments
@@ -156,6 +166,7 @@ pub fn set(
         refuse_risks(&entries, &changed)?;
     }
 
+    ports::change(&tables, &changes)?;
     locals::refresh(&tables)?;
     // `refresh` has brought its own field up to date.
     config.local_prefixes = tables.config()?.local_prefixes;
@@ -221,6 +232,7 @@ fn refuse_risks(before: &[(u32, Interface)], after: &[(u32, Interface)]) -> Resu
 pub fn settings(
     config: &Config,
     interfaces: &[Interface],
+    ports: &PortSettings,
     name: impl Fn(u32) -> String,
 ) -> Vec<(String, String)> {
     let mut settings: Vec<(String, String)> = interfaces
@@ -244,6 +256,7 @@ pub fn settings(
     };
     settings.push(("track".to_owned(), config.track.name().to_owned()));
     settings.push(("kernel-sockets".to_owned(), sockets.to_owned()));
+    settings.extend(ports.pairs());
     for state in State::ALL {
         settings.push((
             format!("timeout.{}", state.name().to_lowercase()),

@@ -154,21 +154,23 @@ pub const HINT_WORDS: usize = HINT_SETS * SET_WORDS + HINT_SETS;
 /// word stands at [`Barred::offset`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Barred {
-    /// Reserved by the settings, or bound in demux.
+    /// Reserved by the settings.
     Reserved = 0,
+    /// Bound in demux.
+    Bound = 1,
     /// Held by a socket of the kernel when they were last looked at.
-    Held = 1,
+    Held = 2,
 }
 
 impl Barred {
     /// Words of all sets together.
-    pub const WORDS: usize = 4 * SET_WORDS;
+    pub const WORDS: usize = 8 * SET_WORDS;
 
     /// The index of the first word of a set.
     #[inline(always)]
     #[must_use]
     pub const fn offset(self, protocol: Protocol) -> u32 {
-        ((protocol as u32) << 1 | self as u32) * SET_WORDS as u32
+        ((protocol as u32) << 2 | self as u32) * SET_WORDS as u32
     }
 }
 

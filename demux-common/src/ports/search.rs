@@ -203,7 +203,8 @@ const fn set_of(destination: Destination, request: &Request) -> u32 {
 /// A word of the ports that may not be handed out.
 #[inline(always)]
 fn barred<T: PortTables + ?Sized>(tables: &T, set: u32, protocol: Protocol, word: u32) -> u64 {
-    let reserved = tables.barred(Barred::Reserved, protocol, word);
+    let reserved = tables.barred(Barred::Reserved, protocol, word)
+        | tables.barred(Barred::Bound, protocol, word);
     if set & SKIP_HELD != 0 {
         reserved
     } else {

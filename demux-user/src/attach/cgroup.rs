@@ -118,14 +118,28 @@ pub fn attach(
     name: &str,
     group: BorrowedFd<'_>,
     pin: &Path,
-) -> std::result::Result<(), Refusal> {
+) -> Result<(), Refusal> {
     let program = load_unpinned(ebpf, name).map_err(|error| Refusal::Kernel(error.to_string()))?;
     let link = link(program, group)?;
     pin_link(link, pin)
         .map_err(|reason| Refusal::Other(Error::unexpected(format!("attach {name}"), reason)))
 }
 
-fn link(program: &mut Program, group: BorrowedFd<'_>) -> std::result::Result<FdLink, Refusal> {
+/// Loads a program of the object and attaches it to a group, for as long as the link is held.
+///
+/// # Errors
+///
+/// [`Refusal`]; nothing is attached then.
+pub fn attach_held(
+    ebpf: &mut Ebpf,
+    name: &str,
+    group: BorrowedFd<'_>,
+) -> Result<FdLink, Refusal> {
+    let program = load_unpinned(ebpf, name).map_err(|error| Refusal::Kernel(error.to_string()))?;
+    link(program, group)
+}
+
+fn link(program: &mut Program, group: BorrowedFd<'_>) -> Result<FdLink, Refusal> {
     // A link always leaves others in place. The flag that says so is for attachments without one,
     // and the kernel refuses it here.
     let mode = CgroupAttachMode::Single;

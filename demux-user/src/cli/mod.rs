@@ -2,6 +2,7 @@
 //!
 //! Nouns read and change nothing; verbs change.
 
+mod allocate;
 mod bind;
 mod bindings;
 mod clean;
@@ -18,6 +19,7 @@ mod log;
 mod man;
 mod maps;
 mod names;
+mod release;
 mod set;
 mod settings;
 mod status;
@@ -143,6 +145,8 @@ enum Command {
     Set(set::Args),
     Bind(bind::Args),
     Unbind(unbind::Args),
+    Allocate(allocate::Args),
+    Release(release::Args),
     Status(status::Args),
     Settings(settings::Args),
     Counters(counters::Args),
@@ -176,6 +180,8 @@ impl Command {
             Self::Set(args) => args.run(context),
             Self::Bind(args) => args.run(context),
             Self::Unbind(args) => args.run(context),
+            Self::Allocate(args) => args.run(context),
+            Self::Release(args) => args.run(context),
             Self::Status(args) => args.run(context),
             Self::Settings(args) => args.run(context),
             Self::Counters(args) => args.run(context),

@@ -5,7 +5,7 @@ use super::{
     context::{Context, cannot_write},
     names::Names,
 };
-use crate::{Result, render::SettingRow, settings};
+use crate::{Result, ports, render::SettingRow, settings};
 
 /// Show settings
 ///
@@ -29,8 +29,10 @@ pub(super) fn list(context: &mut Context<'_>) -> Result<()> {
     let config = opened.tables.config()?;
     let interfaces: Vec<_> = opened.tables.interfaces()?;
     let interfaces: Vec<_> = interfaces.into_iter().map(|(_, entry)| entry).collect();
+    let ports = ports::settings(&opened.tables)?;
     let mut list = context.list::<SettingRow>();
-    for (key, value) in settings::settings(&config, &interfaces, |index| names.show(index)) {
+    for (key, value) in settings::settings(&config, &interfaces, &ports, |index| names.show(index))
+    {
         list.push(&SettingRow { key, value })
             .map_err(cannot_write)?;
     }

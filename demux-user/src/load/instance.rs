@@ -10,7 +10,7 @@ use demux_common::{
 use crate::{
     Result, clock, netns,
     object::{self, Capacities},
-    secret,
+    ports, secret,
     state::NewInstance,
     tables::{Access, Control, Tables},
 };
@@ -55,6 +55,7 @@ pub fn create_instance(
     for name in object::programs() {
         object::load_program(&mut ebpf, name, &paths.program(name))?;
     }
+    ports::initialize(&tables)?;
     let mut config = *config;
     config.clock = clock::read(&Control::open(paths)?)?;
     config.renew_lifetimes();

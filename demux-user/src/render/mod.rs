@@ -2,6 +2,7 @@
 //!
 //! Everything here writes to a writer it is given and reads no map: rows come in finished.
 
+mod allocations;
 mod bindings;
 mod checks;
 mod connections;
@@ -20,6 +21,7 @@ mod text;
 mod units;
 
 pub use self::{
+    allocations::AllocationRow,
     bindings::BindingRow,
     checks::{CheckRow, write_checks},
     connections::{ConnectionRow, DifferenceRow},

@@ -1,11 +1,16 @@
 //! Changing the connection table: through the program `demux_control`, run for that.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::{
+    mem::offset_of,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 pub use demux_common::command::Outcome;
 use demux_common::{
     command::{BATCH, Command, Operation, Preamble},
+    connection::ConnectionKey,
     layout::program,
+    ports::{Answer, Request},
     table::{Head, Occupancy},
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -62,6 +67,41 @@ impl Control {
             }
         }
         Ok(outcomes)
+    }
+
+    /// Reserves a port for each request, and returns the answers in their order.
+    ///
+    /// # Errors
+    ///
+    /// Where the program cannot be run.
+    pub fn allocate(&self, requests: &[Request]) -> Result<Vec<Answer>> {
+        let commands: Vec<Command> = requests.iter().map(|&r| Command::allocate(r)).collect();
+        let answers = self.answers(&commands)?;
+        Ok(answers.into_iter().map(Answer::unpack).collect())
+    }
+
+    /// Gives back the local port of each four-tuple; says of each whether it was only reserved.
+    ///
+    /// # Errors
+    ///
+    /// Where the program cannot be run.
+    pub fn release(&self, keys: &[ConnectionKey]) -> Result<Vec<bool>> {
+        let commands: Vec<Command> = keys.iter().map(|&key| Command::release(key)).collect();
+        let answers = self.answers(&commands)?;
+        Ok(answers.into_iter().map(|answer| answer != 0).collect())
+    }
+
+    fn answers(&self, commands: &[Command]) -> Result<Vec<u64>> {
+        let mut answers = Vec::with_capacity(commands.len());
+        for batch in commands.chunks(BATCH) {
+            let (_, packet) = self.run(batch)?;
+            for command in packet.chunks_exact(size_of::<Command>()) {
+                let (_, rest) = command.split_at(offset_of!(Command, head));
+                let (answer, _) = u64::read_from_prefix(rest).expect("longer than its field");
+                answers.push(answer);
+            }
+        }
+        Ok(answers)
     }
 
     /// The kernel's tick counter.

@@ -4,6 +4,7 @@ mod bindings;
 mod connections;
 mod control;
 mod entries;
+mod ephemeral;
 mod locals;
 mod settings;
 
@@ -13,7 +14,10 @@ use std::{
     path::PathBuf,
 };
 
-pub use self::control::{Control, Outcome, Swept};
+pub use self::{
+    control::{Control, Outcome, Swept},
+    ephemeral::PortSet,
+};
 pub use crate::clock::now;
 use crate::{
     Error, Result, bpf, netns,
