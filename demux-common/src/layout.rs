@@ -143,6 +143,7 @@ pub mod capacity {
     Debug,
     PartialEq,
     Eq,
+    Hash,
     zerocopy::FromBytes,
     zerocopy::IntoBytes,
     zerocopy::KnownLayout,

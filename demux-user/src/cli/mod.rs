@@ -12,6 +12,7 @@ mod connections;
 mod context;
 mod counters;
 mod dump;
+mod exec;
 mod explain;
 mod load;
 #[cfg(feature = "log")]
@@ -154,6 +155,7 @@ enum Command {
     #[command(visible_alias = "conns")]
     Connections(connections::Args),
     Explain(explain::Args),
+    Exec(exec::Args),
     Maps(maps::Args),
     Dump(dump::Args),
     Clean(clean::Args),
@@ -167,6 +169,8 @@ enum Outcome {
     Done,
     /// A check found something.
     Found,
+    /// A command that was run has ended with this status.
+    Ended(u8),
 }
 
 impl Command {
@@ -188,6 +192,7 @@ impl Command {
             Self::Bindings(args) => args.run(context),
             Self::Connections(args) => args.run(context),
             Self::Explain(args) => args.run(context),
+            Self::Exec(args) => args.run(context),
             Self::Maps(args) => args.run(context),
             Self::Dump(args) => args.run(context),
             Self::Clean(args) => args.run(context),
@@ -230,12 +235,16 @@ pub fn run(arguments: &[OsString], out: &mut dyn Write, err: &mut dyn Write) -> 
     match result {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Found) => 7,
+        Ok(Outcome::Ended(status)) => status,
         // Whoever read our output has read enough.
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
             // Where the error cannot be written, the status still tells.
             let _ = write_error(&ErrorView::from(&error), format, styles.err, out, err);
-            error.exit_status()
+            match cli.command {
+                Command::Exec(_) => exec::FAILED,
+                _ => error.exit_status(),
+            }
         }
     }
 }

@@ -5,8 +5,10 @@ mod connections;
 mod control;
 mod entries;
 mod ephemeral;
+mod exec;
 mod locals;
 mod settings;
+mod sources;
 
 use std::{
     collections::BTreeMap,
