@@ -386,7 +386,15 @@ fn bind(ctx: *mut bpf_sock_addr, key: &ConnectionKey, known: u64, port: u16) -> 
 fn get_reuse(ctx: *mut bpf_sock_addr) -> u32 {
     let mut value = 0u64;
     // SAFETY: the value is as long as told.
-    unsafe { bpf_getsockopt(ctx.cast(), SOL_SOCKET, SO_REUSEADDR, (&raw mut value).cast(), 4) };
+    unsafe {
+        bpf_getsockopt(
+            ctx.cast(),
+            SOL_SOCKET,
+            SO_REUSEADDR,
+            (&raw mut value).cast(),
+            4,
+        )
+    };
     value as u32
 }
 
@@ -395,7 +403,15 @@ fn get_reuse(ctx: *mut bpf_sock_addr) -> u32 {
 fn set_reuse(ctx: *mut bpf_sock_addr, value: u32) {
     let mut value = u64::from(value);
     // SAFETY: as above.
-    unsafe { bpf_setsockopt(ctx.cast(), SOL_SOCKET, SO_REUSEADDR, (&raw mut value).cast(), 4) };
+    unsafe {
+        bpf_setsockopt(
+            ctx.cast(),
+            SOL_SOCKET,
+            SO_REUSEADDR,
+            (&raw mut value).cast(),
+            4,
+        )
+    };
 }
 
 /// Whether a socket of the kernel has the four-tuple, or the port without SO_REUSEADDR's consent.

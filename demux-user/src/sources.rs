@@ -155,10 +155,7 @@ fn read(local_only: bool) -> Result<HashMap<LocalPrefix, Address>> {
     Ok(sources)
 }
 
-fn of_family(
-    family: AddressFamily,
-    local_only: bool,
-) -> io::Result<HashMap<IpNet, Address>> {
+fn of_family(family: AddressFamily, local_only: bool) -> io::Result<HashMap<IpNet, Address>> {
     let mut netlink = Netlink::route()?;
     let local_only = local_only || has_rules_of_its_own(&mut netlink, family)?;
     let assigned = assigned(&mut netlink, family)?;

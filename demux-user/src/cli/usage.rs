@@ -47,8 +47,13 @@ pub(super) fn report(
             styled: false,
         }
     };
-    let _ = write_error(&view(error), format, styles.err, out, err);
-    USAGE
+    let view = view(error);
+    let _ = write_error(&view, format, styles.err, out, err);
+    // Status 2 may be that of a command that was run.
+    let is_exec = view
+        .hint
+        .is_some_and(|hint| hint.ends_with("demux exec --help"));
+    if is_exec { super::exec::FAILED } else { USAGE }
 }
 
 /// Makes one line and a hint of clap's paragraphs.

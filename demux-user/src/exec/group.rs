@@ -74,9 +74,8 @@ impl Group {
             .map_err(|source| Error::io("get random numbers", source))?;
         let number = u32::from_ne_bytes(random);
         let name = format!("{PREFIX}{}-{number:08x}", process::id());
-        let failed = |source: rustix::io::Errno| {
-            Error::io(format!("make the control group {name}"), source)
-        };
+        let failed =
+            |source: rustix::io::Errno| Error::io(format!("make the control group {name}"), source);
         mkdirat(parent, name.as_str(), Mode::from_raw_mode(0o755)).map_err(failed)?;
         let directory = match open_directory(parent, &name) {
             Ok(directory) => directory,

@@ -18,14 +18,17 @@ pub use self::process::Ended;
 use self::{group::Group, process::Started, user::Identity, watch::Guard};
 use crate::{
     Error, Result,
-    attach::cgroup::{Refusal, attach_held},
+    attach::cgroup::{Refusal, attach_connect},
     bpffs::BpfFs,
     netns::NetworkNamespace,
     object, ports,
     sources::{self, Changes},
-    state::{Instance, Lock},
+    state::{Instance, Lock, Paths},
     tables::{Access, Tables},
 };
+
+/// The programs that run in connect(2).
+const PROGRAMS: [&str; 2] = [program::CONNECT_V4, program::CONNECT_V6];
 
 /// What is to be run, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,14 +93,14 @@ fn hook(bpffs: &BpfFs, request: &ExecRequest) -> Result<Guard> {
     let changes = Changes::open()?;
     sources::refresh(&tables)?;
     let settings = ports::refresh(&tables)?;
-    let mut ebpf = object::open(instance.paths(), &tables)?;
+    load(&instance, &tables)?;
     let mut guard = Guard {
         group: Group::create()?,
         tables,
         changes,
         links: Vec::new(),
     };
-    let attached = attach(&mut guard, &mut ebpf).and_then(|()| {
+    let attached = attach(&mut guard, instance.paths()).and_then(|()| {
         let algorithm = request.algorithm.unwrap_or(settings.algorithm);
         guard.tables.set_exec_group(guard.group.id(), algorithm)
     });
@@ -108,15 +111,35 @@ fn hook(bpffs: &BpfFs, request: &ExecRequest) -> Result<Guard> {
     Ok(guard)
 }
 
-fn attach(guard: &mut Guard, ebpf: &mut aya::Ebpf) -> Result<()> {
-    for name in [program::CONNECT_V4, program::CONNECT_V6] {
-        let link = attach_held(ebpf, name, guard.group.as_fd()).map_err(|refusal| match refusal {
-            Refusal::Kernel(reason) => Error::Unsupported {
-                operation: format!("attach {name} to a control group"),
-                reason,
-            },
-            Refusal::Other(error) => error,
-        })?;
+/// Loads the programs and pins them beside those that every instance has, where this is the first
+/// command: the verifier takes its time.
+fn load(instance: &Instance, tables: &Tables) -> Result<()> {
+    let absent: Vec<&str> = PROGRAMS
+        .into_iter()
+        .filter(|name| !instance.paths().program(name).exists())
+        .collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let mut ebpf = object::open(instance.paths(), tables)?;
+    for name in absent {
+        object::load_program(&mut ebpf, name, &instance.paths().program(name))?;
+    }
+    Ok(())
+}
+
+fn attach(guard: &mut Guard, paths: &Paths) -> Result<()> {
+    for name in PROGRAMS {
+        let is_v6 = name == program::CONNECT_V6;
+        let pin = paths.program(name);
+        let link =
+            attach_connect(&pin, is_v6, guard.group.as_fd()).map_err(|refusal| match refusal {
+                Refusal::Kernel(reason) => Error::Unsupported {
+                    operation: format!("run {name} for a control group"),
+                    reason,
+                },
+                Refusal::Other(error) => error,
+            })?;
         guard.links.push(link);
     }
     Ok(())

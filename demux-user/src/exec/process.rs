@@ -109,7 +109,9 @@ pub(super) fn start(
     }
     let identity = identity.cloned();
     let prepare = {
-        let begun = begun.try_clone().map_err(|source| Error::io("prepare the command", source))?;
+        let begun = begun
+            .try_clone()
+            .map_err(|source| Error::io("prepare the command", source))?;
         move || -> io::Result<()> {
             // The descriptor was opened by who may use it.
             write(&processes, b"0")?;
@@ -133,7 +135,9 @@ pub(super) fn start(
         Err(source) => {
             let _ = mask.thread_set_mask();
             let mut byte = [0];
-            let is_ready = std::fs::File::from(reader).read(&mut byte).is_ok_and(|count| count == 1);
+            let is_ready = std::fs::File::from(reader)
+                .read(&mut byte)
+                .is_ok_and(|count| count == 1);
             if !is_ready {
                 return Err(Error::io("prepare the command", source));
             }
@@ -172,10 +176,7 @@ impl Running {
             Ok(WaitStatus::Exited(_, status)) => Ok(Some(Ended::Exited(status as u8))),
             Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(Ended::Killed(signal as i32))),
             Ok(WaitStatus::Stopped(_, signal)) => {
-                if matches!(
-                    signal,
-                    Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU
-                ) {
+                if matches!(signal, Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) {
                     raise(Signal::SIGSTOP).map_err(cannot_wait)?;
                 }
                 Ok(None)

@@ -42,11 +42,7 @@ impl Identity {
             return Self::of_user(user);
         }
         let uid = Uid::from_raw(text.parse().map_err(|_| unknown())?);
-        Self::of_user(
-            User::from_uid(uid)
-                .map_err(failed)?
-                .ok_or_else(unknown)?,
-        )
+        Self::of_user(User::from_uid(uid).map_err(failed)?.ok_or_else(unknown)?)
     }
 
     /// Whoever has the number, known by name or not.
@@ -64,7 +60,8 @@ impl Identity {
     }
 
     fn of_user(user: User) -> Result<Self> {
-        let failed = |source: io::Error| Error::io(format!("list the groups of {}", user.name), source);
+        let failed =
+            |source: io::Error| Error::io(format!("list the groups of {}", user.name), source);
         let name = CString::new(user.name.clone()).map_err(|error| failed(error.into()))?;
         let groups = getgrouplist(&name, user.gid).map_err(|source| failed(source.into()))?;
         Ok(Self {

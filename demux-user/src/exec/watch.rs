@@ -49,7 +49,9 @@ impl Guard {
 /// The process must have one thread only.
 pub(super) fn start(guard: &Guard) -> Result<OwnedFd> {
     let failed = |source: io::Error| Error::io("start the watcher", source);
-    let threads = std::fs::read_dir("/proc/self/task").map_err(failed)?.count();
+    let threads = std::fs::read_dir("/proc/self/task")
+        .map_err(failed)?
+        .count();
     if threads != 1 {
         return Err(Error::unexpected(
             "start the watcher",

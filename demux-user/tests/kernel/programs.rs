@@ -3,7 +3,10 @@
 use std::os::fd::AsFd as _;
 
 use demux_common::layout::program;
-use demux_user::{bpf, kernel, object};
+use demux_user::{
+    bpf, kernel, object,
+    tables::{Access, Tables},
+};
 
 use crate::live::Live;
 
@@ -25,7 +28,9 @@ fn every_program_loads_and_stays_far_below_the_limit_of_the_verifier() {
 #[test]
 fn the_programs_for_connect_load_upon_the_maps_of_an_instance() {
     Live::run(|live| {
-        let mut ebpf = object::open(live.instance().paths(), live.tables()).unwrap();
+        let paths = live.instance().paths();
+        let tables = Tables::open_unchecked(paths, Access::ReadOnly).unwrap();
+        let mut ebpf = object::open(paths, &tables).unwrap();
         for name in [program::CONNECT_V4, program::CONNECT_V6] {
             let program = object::load_unpinned(&mut ebpf, name).unwrap();
             let info = bpf::program_info(program.fd().unwrap().as_fd()).unwrap();
