@@ -63,8 +63,12 @@ pub struct Execution {
 pub fn run(bpffs: &BpfFs, request: &ExecRequest) -> Result<Execution> {
     let identity = Identity::choose(request.user.as_deref())?;
     let guard = hook(bpffs, request)?;
+    let mut waiting = None;
     let began = watch::start(&guard)
-        .and_then(|begun| Ok((guard.group.processes()?, begun)))
+        .and_then(|watched| {
+            waiting = Some(watched.waiting);
+            Ok((guard.group.processes()?, watched.begun))
+        })
         .and_then(|(processes, begun)| {
             process::start(&request.command, identity.as_ref(), processes, begun)
         });
@@ -81,6 +85,7 @@ pub fn run(bpffs: &BpfFs, request: &ExecRequest) -> Result<Execution> {
     };
     // Where something is left in it, the watcher will.
     guard.remove();
+    drop(waiting);
     execution
 }
 

@@ -10,6 +10,7 @@ use std::{
 use aya::programs::links::FdLink;
 use nix::{
     errno::Errno,
+    fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     unistd::{ForkResult, close, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid},
 };
@@ -43,11 +44,21 @@ impl Guard {
     }
 }
 
-/// Starts the watcher, and returns what it waits for before it looks whether the group is empty:
-/// until nobody has that open any more.
+/// The ends of two pipes, which the watcher sees closed.
+#[derive(Debug)]
+pub(super) struct Watched {
+    /// Open until the command has been executed, or cannot be: then the watcher begins to look
+    /// whether the group is empty.
+    pub(super) begun: OwnedFd,
+    /// Open as long as demux waits for the command: then the watcher looks again. The kernel tells of
+    /// changes with a delay, and of none in a group that has been removed meanwhile.
+    pub(super) waiting: OwnedFd,
+}
+
+/// Starts the watcher.
 ///
 /// The process must have one thread only.
-pub(super) fn start(guard: &Guard) -> Result<OwnedFd> {
+pub(super) fn start(guard: &Guard) -> Result<Watched> {
     let failed = |source: io::Error| Error::io("start the watcher", source);
     let threads = std::fs::read_dir("/proc/self/task")
         .map_err(failed)?
@@ -59,14 +70,15 @@ pub(super) fn start(guard: &Guard) -> Result<OwnedFd> {
         ));
     }
     let events = guard.group.events()?;
-    let (reader, writer) =
-        pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|source| failed(source.into()))?;
+    let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|source| failed(source.into()));
+    let (is_begun, begun) = pipe()?;
+    let (is_waiting, waiting) = pipe()?;
     // SAFETY: the process has no other threads, so that nothing is locked for ever in the copy.
     match unsafe { fork() }.map_err(|source| failed(source.into()))? {
-        ForkResult::Parent { .. } => Ok(writer),
+        ForkResult::Parent { .. } => Ok(Watched { begun, waiting }),
         ForkResult::Child => {
-            drop(writer);
-            watch(guard, &events, File::from(reader));
+            drop((begun, waiting));
+            watch(guard, &events, File::from(is_begun), &is_waiting);
             // SAFETY: the call ends the process. Nothing of it is to be cleaned up or written: all
             // that is the original's.
             unsafe { libc::_exit(0) }
@@ -74,18 +86,24 @@ pub(super) fn start(guard: &Guard) -> Result<OwnedFd> {
     }
 }
 
-fn watch(guard: &Guard, events: &Events, mut begun: File) {
+fn watch(guard: &Guard, events: &Events, mut is_begun: File, is_waiting: &OwnedFd) {
     detach();
     // A byte never comes, only the end.
-    let _ = begun.read(&mut [0]);
+    let _ = is_begun.read(&mut [0]);
+    let mut awaited = 3;
     while events.is_populated() {
         let mut ready = [
             PollFd::new(events.as_fd(), PollFlags::POLLPRI),
             PollFd::new(guard.changes.as_fd(), PollFlags::POLLIN),
+            PollFd::new(is_waiting.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut ready, PollTimeout::NONE) {
+        match poll(&mut ready[..awaited], PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => break,
+        }
+        if awaited == 3 && ready[2].any() == Some(true) {
+            // It stays ready from now on.
+            awaited = 2;
         }
         if guard.changes.take() {
             // Where that fails, what was known before is known still.
