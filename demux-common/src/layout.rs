@@ -150,6 +150,7 @@ pub mod capacity {
     Debug,
     PartialEq,
     Eq,
+    Hash,
     zerocopy::FromBytes,
     zerocopy::IntoBytes,
     zerocopy::KnownLayout,
@@ -173,6 +174,39 @@ impl LocalPrefix {
 }
 
 const _: () = assert!(size_of::<LocalPrefix>() == 24);
+
+/// What a value of [`map::SOURCES`] says of its destinations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nothing: several addresses may be taken, or it depends on more than the destination.
+    Unknown,
+    /// This host is the destination, and answers itself.
+    Destination,
+    /// Packets leave from the address that the value is.
+    Address,
+}
+
+impl Source {
+    /// The value for [`Source::Unknown`].
+    pub const UNKNOWN: crate::address::Address = crate::address::ANY_V6;
+    /// The value for [`Source::Destination`].
+    pub const DESTINATION: crate::address::Address = crate::address::ANY_V4;
+
+    /// What a value says.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(value: &crate::address::Address) -> Self {
+        let [high, low] = value.words();
+        let [mapped_high, mapped_low] = Self::DESTINATION.words();
+        if high | low == 0 {
+            Self::Unknown
+        } else if high == mapped_high && low == mapped_low {
+            Self::Destination
+        } else {
+            Self::Address
+        }
+    }
+}
 
 /// Whose state this is.
 #[derive(

@@ -12,6 +12,8 @@
 
 #[cfg(target_arch = "bpf")]
 mod bind;
+#[cfg(target_arch = "bpf")]
+mod connect;
 #[cfg(all(target_arch = "bpf", feature = "log"))]
 mod log;
 #[cfg(target_arch = "bpf")]
@@ -45,6 +47,7 @@ mod programs {
 
     use crate::{
         bind,
+        connect::connect,
         packet::Frame,
         ports::{demux_allocate, demux_release},
         tables::{Maps, demux_execute},
@@ -132,6 +135,18 @@ mod programs {
             frame.write_at(offset + OUTCOME, &outcome);
         }
         xdp_action::XDP_DROP
+    }
+
+    /// Chooses the source port of a connection over IPv4 in a control group of `demux exec`.
+    #[cgroup_sock_addr(connect4)]
+    pub(crate) fn demux_connect4(ctx: SockAddrContext) -> i32 {
+        connect::<false>(ctx.sock_addr)
+    }
+
+    /// The same over IPv6.
+    #[cgroup_sock_addr(connect6)]
+    pub(crate) fn demux_connect6(ctx: SockAddrContext) -> i32 {
+        connect::<true>(ctx.sock_addr)
     }
 
     /// Headers longer than this are none that the parser takes: Ethernet with two tags, IPv4 or

@@ -147,8 +147,9 @@ pub(crate) static EXEC_CGROUPS: HashMap<
     NO_PREALLOC,
 > = HashMap::new();
 
+/// The values are addresses, of which a trie keeps no more aligned than its keys.
 #[btf_map]
-pub(crate) static SOURCES: LpmTrie<LocalPrefixData, Address, { capacity::SOURCES as usize }> =
+pub(crate) static SOURCES: LpmTrie<LocalPrefixData, [u8; 16], { capacity::SOURCES as usize }> =
     LpmTrie::new();
 
 #[btf_map]

@@ -198,6 +198,14 @@ step! {
 }
 
 step! {
+    /// [`ports::keep`].
+    demux_keep(request) else 0 {
+        ports::keep(&TABLES, &request.key);
+        0
+    }
+}
+
+step! {
     /// [`Destination::new`].
     demux_destination(request) else 0 {
         Destination::new(&TABLES, request).0

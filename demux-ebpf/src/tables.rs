@@ -307,15 +307,15 @@ pub(crate) extern "C" fn demux_choose(home: u32, now: u32, unfit: u32) -> u64 {
 }
 
 /// BPF_F_CURRENT_NETNS: the namespace of the device.
-const CURRENT_NETNS: u64 = u64::MAX;
+pub(crate) const CURRENT_NETNS: u64 = u64::MAX;
 
 /// enum bpf_fib_lookup: AF_INET and AF_INET6.
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+pub(crate) const AF_INET: u8 = 2;
+pub(crate) const AF_INET6: u8 = 10;
 
 /// States of a socket (include/net/tcp_states.h).
 const TCP_TIME_WAIT: u32 = 6;
-const TCP_LISTEN: u32 = 10;
+pub(crate) const TCP_LISTEN: u32 = 10;
 const TCP_NEW_SYN_RECV: u32 = 12;
 const TCP_SYN_RECV: u32 = 3;
 /// Not a state of any socket.
@@ -847,12 +847,12 @@ fn v4_word(address: &Address) -> u64 {
 
 /// The tuple of an arriving packet in wire order, as `struct bpf_sock_tuple` has it: the addresses
 /// and then the ports of whichever version of IP it is. In whole words, as in [`route`].
-struct SockTuple([u64; 5]);
+pub(crate) struct SockTuple([u64; 5]);
 
 impl SockTuple {
     /// The tuple, and how many bytes of it are used.
     #[inline(always)]
-    fn new(key: &ConnectionKey) -> (Self, u32) {
+    pub(crate) fn new(key: &ConnectionKey) -> (Self, u32) {
         let [a, b] = key.remote_port.to_be_bytes();
         let [c, d] = key.local_port.to_be_bytes();
         let ports = u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0]);
@@ -868,7 +868,7 @@ impl SockTuple {
     }
 
     #[inline(always)]
-    fn as_mut_ptr(&mut self) -> *mut bpf_sock_tuple {
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut bpf_sock_tuple {
         self.0.as_mut_ptr().cast()
     }
 }

@@ -196,7 +196,13 @@ impl Joiner {
             tx_bytes: connection.tx_bytes,
             age_ms: self.milliseconds(since(connection.created, self.now)),
             idle_ms: self.milliseconds(idle),
-            expires_ms: self.milliseconds(self.lifetimes[connection.state as usize] - idle),
+            // Not from the idle time: a reserved port may expire later than its state says.
+            expires_ms: self.milliseconds(
+                connection
+                    .last_seen
+                    .wrapping_add(self.lifetimes[connection.state as usize])
+                    .wrapping_sub(self.now),
+            ),
             seen: match (connection.rx_packets != 0, connection.tx_packets != 0) {
                 (true, true) => Seen::Both,
                 (true, false) => Seen::Ingress,

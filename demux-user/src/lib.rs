@@ -1,4 +1,20 @@
 //! The controller of demux: what the `demux` command does, as a library that never prints.
+//!
+//! [`Demux`] is the way in; the command is a client of it and of the modules behind it.
+//!
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
+//! # fn main() { example(|| {
+//! use demux_user::{Demux, bindings::BindRequest};
+//! use demux_common::{binding::Target, protocol::Protocol};
+//!
+//! let demux = Demux::open()?;
+//! let name = demux.bind(&BindRequest::new(Protocol::Tcp, ":8080", Target::Drop)?)?;
+//! assert_eq!(name, "tcp-8080");
+//! assert_eq!(demux.bindings()?.len(), 1);
+//! demux.unbind_name(&name)?;
+//! # Ok(()) }); }
+//! ```
 
 pub mod attach;
 pub mod bindings;
@@ -8,8 +24,10 @@ pub mod capability;
 pub mod cli;
 pub mod clock;
 pub mod connections;
+mod demux;
 pub mod error;
 pub mod ethtool;
+pub mod exec;
 pub mod explain;
 pub mod filter;
 pub mod interface;
@@ -29,8 +47,12 @@ pub mod render;
 mod secret;
 pub mod settings;
 pub mod sockets;
+pub mod sources;
 pub mod state;
 pub mod tables;
 pub mod verify;
 
-pub use error::{Error, Result};
+pub use self::{
+    demux::Demux,
+    error::{Error, Result},
+};

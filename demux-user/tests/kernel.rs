@@ -160,6 +160,32 @@ fn damaged_frames_are_refused_in_the_kernel_as_on_the_model() {
 }
 
 #[test]
+fn every_refusal_of_the_table_is_given_in_the_kernel() {
+    let cases = cases::reject::answers();
+    Live::run(|live| {
+        let world = cases::reject::refusing();
+        live.prepare(&world);
+        let before = live.snapshot();
+        let model = Model::new(&world, live.ifindex());
+        for case in &cases {
+            let expected = case.decision().expect("it arrives");
+            assert_eq!(live.report(&case.frame), expected, "{}", case.name);
+            let ran = live.process(&case.frame);
+            assert_eq!(ran.verdict, case.outcome(expected).0, "{}", case.name);
+            assert_eq!(case.complaint(&ran), None);
+            model.refill();
+            let _ = model.process(&case.frame);
+        }
+        let (after, model) = (live.snapshot(), model.snapshot());
+        for (slot, counters) in after.counters.iter().enumerate() {
+            let counted = table::check::difference(counters, &before.counters[slot]);
+            assert_eq!(counted, model.counters[slot], "slot {slot}");
+        }
+        assert!(after.rows.is_empty() && after.table == before.table);
+    });
+}
+
+#[test]
 fn refusals_are_limited() {
     use demux_common::reject::BURST;
     Live::run(|live| {

@@ -11,7 +11,7 @@ use demux_common::{
 };
 use table::{
     answer, cases,
-    check::Case,
+    check::{Case, Ran},
     damaged,
     model::{Host, Model, STEADY, WRAPPED},
     oracle, random,
@@ -39,8 +39,30 @@ fn every_case_of_the_table_holds_on_the_model() {
 }
 
 #[test]
+fn every_answer_of_the_table_is_given_on_the_model() {
+    let cases = cases::reject::answers();
+    println!("{} packets", cases.len());
+    let model = Model::new(&cases::reject::refusing(), IFINDEX);
+    for case in &cases {
+        assert_eq!(case.world, cases::reject::refusing(), "{}", case.name);
+        let expected = case.decision().expect("it arrives");
+        assert_eq!(model.explain(&case.frame), expected, "{}", case.name);
+        model.refill();
+        let (
+            Decision {
+                verdict, reason, ..
+            },
+            answer,
+        ) = model.process(&case.frame);
+        assert_eq!((verdict, reason), case.outcome(expected), "{}", case.name);
+        assert_eq!(case.complaint(&Ran { verdict, answer }), None);
+    }
+}
+
+#[test]
 fn every_reason_is_in_the_table() {
-    let cases = cases::all();
+    let mut cases = cases::all();
+    cases.extend(cases::reject::answers());
     for reason in Reason::ALL {
         // That takes more than one packet.
         if *reason == Reason::RateLimited {

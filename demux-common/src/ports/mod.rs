@@ -18,8 +18,8 @@ mod tables;
 pub use self::{
     keyed::siphash,
     search::{
-        Destination, NO_PORT, allocate, claim, draw, forget, next_free, next_free_in_span, open,
-        release, take, verify_from, verify_span, verify_word, with_unused,
+        Destination, NO_PORT, allocate, claim, draw, forget, keep, next_free, next_free_in_span,
+        open, release, take, verify_from, verify_span, verify_word, with_unused,
     },
     tables::{Counter, PortTables},
 };

@@ -600,6 +600,15 @@ pub fn claim<T: PortTables + ?Sized>(tables: &T, request: &Request, port: u32) -
     CLAIMED
 }
 
+/// Lets a reservation last as long as its state says, from now on.
+#[inline(always)]
+pub fn keep<T: PortTables + ?Sized>(tables: &T, key: &ConnectionKey) {
+    let probe = Probe::new(key, tables, tables.homes());
+    if let (Some(config), Some(found)) = (tables.config(), table::find(tables, &probe, key)) {
+        table::touch(tables, found.line, config.clock.at_ticks(tables.ticks()));
+    }
+}
+
 /// Gives back a port that is still only reserved; returns whether it was.
 #[inline(always)]
 pub fn release<T: PortTables + ?Sized>(tables: &T, key: &ConnectionKey) -> bool {

@@ -42,7 +42,7 @@ impl Demux {
             max_connections,
             ..LoadOptions::default()
         };
-        let demux = Self::load_with(options);
+        let demux = Self::load_with(&options);
         for &(protocol, text) in patterns {
             let request = BindRequest {
                 pattern: Pattern::parse(protocol, text, false).expect("a pattern"),
@@ -58,11 +58,11 @@ impl Demux {
     }
 
     /// Loads demux with these options, whatever the risk.
-    pub(crate) fn load_with(options: LoadOptions) -> Self {
+    pub(crate) fn load_with(options: &LoadOptions) -> Self {
         let bpffs = TemporaryBpfFs::new();
         let options = LoadOptions {
             force: true,
-            ..options
+            ..options.clone()
         };
         load(bpffs.bpffs(), &[HOST.to_owned()], &options).expect("demux loads");
         let cookie = NetworkNamespace::current().expect("a namespace").cookie();

@@ -12,7 +12,7 @@ use std::{
 use aya::{
     Ebpf,
     programs::{
-        CgroupAttachMode, Program, ProgramError,
+        CgroupAttachMode, CgroupSockAddr, CgroupSockAddrAttachType, Program, ProgramError,
         links::{FdLink, LinkError},
     },
 };
@@ -125,15 +125,30 @@ pub fn attach(
         .map_err(|reason| Refusal::Other(Error::unexpected(format!("attach {name}"), reason)))
 }
 
+/// Attaches the pinned program for connect(2), over IPv6 or IPv4, to a group for as long as the link is
+/// held.
+///
+/// # Errors
+///
+/// [`Refusal`]; nothing is attached then.
+pub fn attach_connect(pin: &Path, is_v6: bool, group: BorrowedFd<'_>) -> Result<FdLink, Refusal> {
+    let kind = if is_v6 {
+        CgroupSockAddrAttachType::Connect6
+    } else {
+        CgroupSockAddrAttachType::Connect4
+    };
+    let program = CgroupSockAddr::from_pin(pin, kind).map_err(|error| other_refusal(&error))?;
+    link(&mut Program::CgroupSockAddr(program), group)
+}
+
 fn link(program: &mut Program, group: BorrowedFd<'_>) -> Result<FdLink, Refusal> {
     // A link always leaves others in place. The flag that says so is for attachments without one,
     // and the kernel refuses it here.
     let mode = CgroupAttachMode::Single;
     let refused = |error: ProgramError| match error {
-        ProgramError::SyscallError(error) => Refusal::Kernel(format!(
-            "attach to the root of control groups: {}",
-            error.io_error
-        )),
+        ProgramError::SyscallError(error) => {
+            Refusal::Kernel(format!("attach to a control group: {}", error.io_error))
+        }
         other => other_refusal(&other),
     };
     match program {

@@ -5,6 +5,7 @@ use std::{collections::HashSet, slice};
 use demux_common::{
     binding::{Binding, NAME_LEN, Target},
     config::Config,
+    protocol::Protocol,
 };
 
 use super::{
@@ -39,6 +40,24 @@ pub struct BindRequest {
     pub flags: u8,
     /// Whether the address may be none of this host's, as IP_FREEBIND allows.
     pub freebind: bool,
+}
+
+impl BindRequest {
+    /// A binding of local endpoints, written as for `demux bind`, with nothing else asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`].
+    pub fn new(protocol: Protocol, local: &str, target: Target) -> Result<Self> {
+        Ok(Self {
+            pattern: Pattern::parse(protocol, local, false)?,
+            target,
+            name: None,
+            ifindex: 0,
+            flags: 0,
+            freebind: false,
+        })
+    }
 }
 
 /// Which binding a user means.

@@ -12,6 +12,7 @@ mod connections;
 mod context;
 mod counters;
 mod dump;
+mod exec;
 mod explain;
 mod kill;
 mod load;
@@ -158,6 +159,7 @@ enum Command {
     Connections(connections::Args),
     Ports(ports::Args),
     Explain(explain::Args),
+    Exec(exec::Args),
     Maps(maps::Args),
     Dump(dump::Args),
     Clean(clean::Args),
@@ -173,6 +175,8 @@ enum Outcome {
     Found,
     /// Some of several things were not done, and the output says which.
     Incomplete,
+    /// A command that was run has ended with this status.
+    Ended(u8),
 }
 
 impl Command {
@@ -196,6 +200,7 @@ impl Command {
             Self::Connections(args) => args.run(context),
             Self::Ports(args) => args.run(context),
             Self::Explain(args) => args.run(context),
+            Self::Exec(args) => args.run(context),
             Self::Maps(args) => args.run(context),
             Self::Dump(args) => args.run(context),
             Self::Clean(args) => args.run(context),
@@ -239,12 +244,16 @@ pub fn run(arguments: &[OsString], out: &mut dyn Write, err: &mut dyn Write) -> 
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Found) => 7,
         Ok(Outcome::Incomplete) => 1,
+        Ok(Outcome::Ended(status)) => status,
         // Whoever read our output has read enough.
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
             // Where the error cannot be written, the status still tells.
             let _ = write_error(&ErrorView::from(&error), format, styles.err, out, err);
-            error.exit_status()
+            match cli.command {
+                Command::Exec(_) => exec::FAILED,
+                _ => error.exit_status(),
+            }
         }
     }
 }

@@ -48,7 +48,31 @@ pub(super) fn report(
         }
     };
     let _ = write_error(&view(error), format, styles.err, out, err);
-    USAGE
+    // Status 2 may be that of a command that was run.
+    if is_exec(arguments) {
+        super::exec::FAILED
+    } else {
+        USAGE
+    }
+}
+
+/// Whether the arguments, wrong as they are, name the command that runs others.
+fn is_exec(arguments: &[OsString]) -> bool {
+    let mut arguments = arguments
+        .iter()
+        .skip(1)
+        .filter_map(|argument| argument.to_str());
+    while let Some(argument) = arguments.next() {
+        match argument {
+            // Global options with a value of their own.
+            "-N" | "--netns" | "--bpffs" | "--color" => {
+                arguments.next();
+            }
+            option if option.starts_with('-') => {}
+            command => return command == "exec",
+        }
+    }
+    false
 }
 
 /// Makes one line and a hint of clap's paragraphs.
@@ -109,6 +133,18 @@ fn is_json(arguments: &[OsString]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_command_that_runs_others_is_recognised_wherever_it_stands() {
+        let is = |line: &str| {
+            let arguments: Vec<OsString> = line.split(' ').map(Into::into).collect();
+            is_exec(&arguments)
+        };
+        assert!(is("demux exec --bogus"));
+        assert!(is("demux -q -N exec --color always exec"));
+        assert!(!is("demux status exec"));
+        assert!(!is("demux -N exec"));
+    }
 
     #[test]
     fn json_is_recognised_before_arguments_are_understood() {

@@ -5,9 +5,11 @@ mod connections;
 mod control;
 mod entries;
 mod ephemeral;
+mod exec;
 mod locals;
 mod owned;
 mod settings;
+mod sources;
 
 use std::{
     collections::BTreeMap,

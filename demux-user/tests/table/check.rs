@@ -311,12 +311,7 @@ impl Case {
                     &format!("{verdict:?}"),
                     &format!("{:?}", ran.verdict),
                 );
-                let checked = match &ran.answer {
-                    Some(answer) => answer::check(&self.frame, answer),
-                    None if ran.verdict == Verdict::Reject => Err("there is none".to_owned()),
-                    None => Ok(()),
-                };
-                differences.compare("answer", "Ok(())", &format!("{checked:?}"));
+                differences.found.extend(self.complaint(&ran));
             }
             Way::Out(leaving) => subject.leave(&self.frame, &leaving),
         }
@@ -340,8 +335,18 @@ impl Case {
         differences.found
     }
 
+    /// What is wrong with what goes back.
+    pub fn complaint(&self, ran: &Ran) -> Option<String> {
+        let checked = match &ran.answer {
+            Some(answer) => answer::check(&self.frame, answer),
+            None if ran.verdict == Verdict::Reject => Err("there is no answer".to_owned()),
+            None => Ok(()),
+        };
+        checked.err().map(|error| format!("{}: {error}", self.name))
+    }
+
     /// What is counted where this was decided.
-    fn outcome(&self, expected: Decision) -> (Verdict, Reason) {
+    pub fn outcome(&self, expected: Decision) -> (Verdict, Reason) {
         self.unanswered
             .unwrap_or((expected.verdict, expected.reason))
     }

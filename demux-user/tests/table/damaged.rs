@@ -37,6 +37,7 @@ pub fn refusing() -> World {
 pub fn refusals(random: &mut Random, count: usize, mut visit: impl FnMut(&[u8])) {
     let frames: Vec<Vec<u8>> = table::all()
         .into_iter()
+        .chain(table::reject::answers())
         .filter(|case| matches!(case.way, Way::In(_)) && case.frame.len() < 1500)
         .map(|case| case.frame)
         .collect();

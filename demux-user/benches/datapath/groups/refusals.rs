@@ -64,7 +64,7 @@ pub(crate) fn measure(setting: &Setting) -> Outcome {
 
 fn measure_under(arena: &Arena<'_>, setting: &Setting, default: Policy) -> Vec<Figures> {
     let reference = Reference::load(&setting.reference, arena, &["noop"]);
-    let demux = Demux::load_with(LoadOptions {
+    let demux = Demux::load_with(&LoadOptions {
         // XDP_TX is what the driver of a card would be asked for.
         mode: Some(ModeChoice::Generic),
         default: Some(default),

@@ -6,7 +6,7 @@ mod expiry;
 mod ipv4;
 mod ipv6;
 mod precedence;
-mod reject;
+pub mod reject;
 mod rows;
 mod rows_and_bindings;
 mod rows_both;
