@@ -2,11 +2,12 @@
 //!
 //! They go over the loopback interface of a namespace of their own. The kernel chose the port of each
 //! in `connect()`, as it does for sockets that are not bound: it would pass over ports that were bound
-//! by hand without a look at the connection. Each ends with a reset, so that nothing waits
-//! in TIME-WAIT.
+//! by hand without a look at the connection. The server closes its end at once, so that a connection
+//! takes one descriptor; the clients', in CLOSE-WAIT, keep their ports. They end with a reset, so that
+//! nothing waits in TIME-WAIT.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener},
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
@@ -26,17 +27,11 @@ const CLIENT: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// The ports below the range that sockets are bound to, in turn.
 const BOUND: std::ops::Range<u16> = 10_000..20_000;
 
-/// Both ends of a connection.
-struct Ends {
-    _client: OwnedFd,
-    _server: TcpStream,
-}
-
 /// The connections.
 pub(crate) struct Connections {
     netns: Netns,
     listener: TcpListener,
-    in_use: InUse<Ends>,
+    in_use: InUse<OwnedFd>,
     next_bound: u16,
 }
 
@@ -52,16 +47,14 @@ pub(crate) struct Connect {
 impl Connections {
     /// None yet.
     pub(crate) fn new() -> Self {
-        let files = 2 * COUNT as u64 + 4096;
-        let limit = getrlimit(Resource::Nofile);
-        setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: Some(files),
-                maximum: limit.maximum.map(|maximum| maximum.max(files)),
-            },
-        )
-        .expect("as many files as two for each port");
+        let files = COUNT as u64 + 1024;
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let maximum = maximum.map(|maximum| maximum.max(files));
+        let limit = Rlimit {
+            current: Some(files),
+            maximum,
+        };
+        setrlimit(Resource::Nofile, limit).expect("a file for each port");
         let netns = Netns::new();
         netns.sysctl("net/ipv4/ip_local_port_range", &format!("{FIRST} {LAST}"));
         let listener = sockets::listen(&netns, SERVER.into());
@@ -73,7 +66,7 @@ impl Connections {
         }
     }
 
-    /// Makes connections until the range is full, and ends some at random until so many are left.
+    /// Makes connections until the range is full, and end some at random until so many are left.
     pub(crate) fn set_use(&mut self, count: usize) {
         let missing = COUNT - self.in_use.len();
         let Self {
@@ -84,14 +77,14 @@ impl Connections {
         } = self;
         netns.enter(|| {
             for _ in 0..missing {
-                let (port, ends, _time) = connect(listener, client(None));
-                in_use.insert(port, ends);
+                let (port, end, _time) = connect(listener, client(None));
+                in_use.insert(port, end);
             }
         });
         drop(self.in_use.shrink(count));
     }
 
-    /// Connects so often, and ends another connection each time.
+    /// Connects so often, and end another connection each time.
     pub(crate) fn measure(&mut self, times: usize) -> Vec<Connect> {
         let Self {
             netns,
@@ -103,14 +96,14 @@ impl Connections {
             let mut figures = Vec::with_capacity(times);
             let count = in_use.len();
             for _ in 0..times {
-                let (_, ends, bound) = connect(listener, client(Some(*next_bound)));
-                drop(ends);
+                let (_, end, bound) = connect(listener, client(Some(*next_bound)));
+                drop(end);
                 *next_bound += 1;
                 if *next_bound == BOUND.end {
                     *next_bound = BOUND.start;
                 }
-                let (port, ends, searching) = connect(listener, client(None));
-                in_use.insert(port, ends);
+                let (port, end, searching) = connect(listener, client(None));
+                in_use.insert(port, end);
                 drop(in_use.shrink(count));
                 figures.push(Connect {
                     searching: searching.as_nanos() as f64,
@@ -122,7 +115,7 @@ impl Connections {
     }
 }
 
-/// A socket whose connection ends with a reset.
+/// A socket whose connection end with a reset.
 fn client(port: Option<u16>) -> OwnedFd {
     let socket = sockets::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
     let linger = libc::linger {
@@ -136,22 +129,11 @@ fn client(port: Option<u16>) -> OwnedFd {
     socket
 }
 
-/// Connects it. Returns its port, both ends, and how long `connect()` took.
-fn connect(listener: &TcpListener, client: OwnedFd) -> (u16, Ends, Duration) {
+/// Connects it. Returns its port, its end, and how long `connect()` took.
+fn connect(listener: &TcpListener, client: OwnedFd) -> (u16, OwnedFd, Duration) {
     let start = Instant::now();
     sockets::connect_to(&client, SERVER.into());
     let time = start.elapsed();
-    let (server, from) = listener.accept().expect("the connection");
-    let SocketAddr::V4(from) = from else {
-        unreachable!("the listener is of IPv4")
-    };
-    let port = from.port();
-    (
-        port,
-        Ends {
-            _client: client,
-            _server: server,
-        },
-        time,
-    )
+    let (_server, from) = listener.accept().expect("the connection");
+    (from.port(), client, time)
 }

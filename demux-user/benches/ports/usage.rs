@@ -2,9 +2,10 @@
 
 use crate::common::chance::Random;
 
-/// The range, which is the kernel's own default: the same for demux and for the kernel.
+/// The range, the same for demux and for the kernel: from where the kernel's own begins, as many as
+/// a process may usually have open files.
 pub(crate) const FIRST: u16 = 32_768;
-pub(crate) const LAST: u16 = 60_999;
+pub(crate) const LAST: u16 = 50_767;
 
 /// How many ports it has.
 pub(crate) const COUNT: usize = (LAST - FIRST) as usize + 1;
