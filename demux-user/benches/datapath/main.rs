@@ -11,6 +11,9 @@ mod row;
 #[path = "../../../demux-ebpf/src/bin/reference/walk.rs"]
 mod walk;
 
+#[path = "../shared/processor.rs"]
+mod processor;
+
 mod arena;
 mod frames;
 mod groups;
@@ -28,11 +31,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 
-use crate::{
-    measure::{Effort, Others},
-    report::Report,
-    selection::Selection,
-};
+use crate::{measure::Effort, processor::Others, report::Report, selection::Selection};
 
 /// Measure what a packet costs; start it by `cargo xtask bench`
 #[derive(Parser, Debug)]
@@ -83,7 +82,7 @@ fn main() -> ExitCode {
             Effort::FULL
         },
     };
-    let others = Others::watch(measure::settle());
+    let others = Others::watch(processor::settle());
     let mut report = Report::default();
     for group in groups::ALL {
         report.add(group(&setting));

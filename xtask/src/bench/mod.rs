@@ -1,6 +1,7 @@
-//! `cargo xtask bench`: what a packet costs, beside programs that do less, the same or more.
+//! `cargo xtask bench`: what a packet costs, beside programs that do less, the same or more; and what
+//! a port for an outgoing connection costs, beside the kernel's search.
 //!
-//! The measuring is done by the benchmark `datapath` of demux-user; this builds it and what it needs.
+//! The measuring is done by benchmarks of demux-user; this builds them and what they need.
 
 mod xdp_filter;
 
@@ -15,9 +16,12 @@ use serde_json::Value;
 
 use crate::{build, elevate, process};
 
-/// Measure what a packet costs, beside xdp-filter, hash maps and the kernel's own lookups
+/// Measure what a packet costs, beside xdp-filter, hash maps and the kernel's own lookups; or a port
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// What to measure
+    #[arg(value_enum, default_value_t = Benchmark::Datapath)]
+    benchmark: Benchmark,
     /// Write the results to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -32,20 +36,33 @@ pub(crate) struct Args {
     check: bool,
 }
 
+/// A benchmark of demux-user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Benchmark {
+    /// What a packet costs
+    Datapath,
+    /// What a port for an outgoing connection costs, beside the search of the kernel's connect()
+    Ports,
+}
+
+impl Benchmark {
+    /// The name of its target.
+    const fn target(self) -> &'static str {
+        match self {
+            Self::Datapath => "datapath",
+            Self::Ports => "ports",
+        }
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     elevate::require()?;
     build::object()?;
-    let reference = build::reference_object()?;
-    let benchmark = benchmark()?;
-    let mut words: Vec<OsString> = vec!["--reference".into(), reference.into()];
-    match xdp_filter::provide() {
-        Ok(program) => words.extend(["--xdp-filter".into(), program.into()]),
-        Err(error) => {
-            let reason = format!("{error:#}").replace('\n', " ");
-            eprintln!("bench: no xdp-filter, so its rows are missing: {reason}");
-            words.extend(["--no-xdp-filter".into(), reason.into()]);
-        }
-    }
+    let mut words = match args.benchmark {
+        Benchmark::Datapath => compared_with()?,
+        Benchmark::Ports => Vec::new(),
+    };
+    let benchmark = built(args.benchmark)?;
     if let Some(json) = &args.json {
         words.extend(["--json".into(), json.into()]);
     }
@@ -57,12 +74,26 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     elevate::exec(&benchmark, words)
 }
 
-/// Builds the benchmark, and returns its executable.
-fn benchmark() -> Result<PathBuf> {
+/// Provides what the benchmark of the datapath compares demux with, and returns its arguments.
+fn compared_with() -> Result<Vec<OsString>> {
+    let mut words: Vec<OsString> = vec!["--reference".into(), build::reference_object()?.into()];
+    match xdp_filter::provide() {
+        Ok(program) => words.extend(["--xdp-filter".into(), program.into()]),
+        Err(error) => {
+            let reason = format!("{error:#}").replace('\n', " ");
+            eprintln!("bench: no xdp-filter, so its rows are missing: {reason}");
+            words.extend(["--no-xdp-filter".into(), reason.into()]);
+        }
+    }
+    Ok(words)
+}
+
+/// Builds a benchmark, and returns its executable.
+fn built(benchmark: Benchmark) -> Result<PathBuf> {
     let mut cargo = process::cargo();
     cargo
         .args(["bench", "--no-run", "--package", "demux-user"])
-        .args(["--bench", "datapath"])
+        .args(["--bench", benchmark.target()])
         .arg("--message-format=json-render-diagnostics")
         .stdout(Stdio::piped());
     let shown = process::shown(&cargo);
