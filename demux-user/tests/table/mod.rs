@@ -15,6 +15,7 @@ pub mod frames;
 pub mod memory;
 pub mod model;
 pub mod oracle;
+pub mod ports;
 pub mod random;
 pub mod row;
 pub mod scene;

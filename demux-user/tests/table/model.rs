@@ -32,6 +32,7 @@ use super::{
     answer::Buffer,
     check::{Leaving, Ran, Snapshot, Subject, reported},
     memory::{Handle, Lines},
+    ports::Ports,
     sockets,
     world::{SECOND, World, is_forwarded},
 };
@@ -56,7 +57,7 @@ const START: u64 = 1_000_000 * SECOND;
 const TICK: u32 = 4_000_000;
 
 /// Random numbers, the same every time.
-const SECRET: Secret = Secret {
+pub const SECRET: Secret = Secret {
     ports: [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908],
     numbers: [
         0x243f_6a88_85a3_08d3,
@@ -114,6 +115,8 @@ pub struct Model {
     has_shortcut: bool,
     /// How many packets took it, arriving and leaving.
     taken: Cell<[usize; 2]>,
+    /// What the port allocator has.
+    pub ports: Ports,
 }
 
 struct Contents {
@@ -190,6 +193,7 @@ impl Model {
             budget: Cell::default(),
             has_shortcut: true,
             taken: Cell::default(),
+            ports: Ports::default(),
         };
         if let Some((epoch, command)) = tabulated.row {
             assert_eq!(model.enter(epoch, &command), Outcome::Done);
@@ -208,6 +212,13 @@ impl Model {
     pub fn without_shortcut(mut self) -> Self {
         self.has_shortcut = false;
         self
+    }
+
+    /// Other bindings, which make another epoch.
+    pub fn rebind(&mut self, bindings: &[(u16, Binding)]) {
+        self.contents.compiled = compile(bindings).unwrap_or_else(|error| panic!("{error}"));
+        self.contents.bindings = bindings.iter().copied().collect();
+        self.contents.config.epoch += 1;
     }
 
     /// Executes a command while the settings are of this epoch.

@@ -48,12 +48,15 @@ impl Table {
                 (self.row(state), self.segment(ACK, NEXT, &[]), after)
             };
             let timeout = u64::from(timeouts.of(state));
-            cases.push(self.hit(
-                &format!("a row soon to expire in {}", state.name()),
-                dropping().with_row(row.clone().aged(timeout - 10)),
-                frame.clone(),
-                alive,
-            ));
+            // One that only holds a port lets nothing in.
+            if state != State::Reserved {
+                cases.push(self.hit(
+                    &format!("a row soon to expire in {}", state.name()),
+                    dropping().with_row(row.clone().aged(timeout - 10)),
+                    frame.clone(),
+                    alive,
+                ));
+            }
             cases.push(
                 Case::drop(
                     self.named(&format!("a row that has expired in {}", state.name())),

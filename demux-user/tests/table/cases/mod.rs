@@ -7,6 +7,7 @@ mod ipv4;
 mod ipv6;
 mod precedence;
 pub mod reject;
+mod reserved;
 mod rows;
 mod rows_and_bindings;
 mod rows_both;
@@ -46,6 +47,7 @@ pub fn all() -> Vec<Case> {
         expiry::cases(),
         egress::cases(),
         reject::cases(),
+        reserved::cases(),
     ]
     .concat();
     let again: Vec<Case> = cases.iter().filter_map(seeing_both).collect();
