@@ -158,10 +158,7 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
         ..tables.config()?
     };
     tables.set_config(&config)?;
-    ports::bar_bound(
-        &tables,
-        bindings.iter().chain(&new).map(|(_, binding)| binding),
-    )?;
+    ports::bar_bound(&tables, &[bindings, new].concat())?;
     Ok(names)
 }
 
@@ -210,7 +207,7 @@ pub fn unbind(bpffs: &BpfFs, selector: &Selector) -> Result<String> {
     }
     owned::renew(instance.paths(), &tables, &bindings)?;
     tables.clear_binding(index)?;
-    ports::bar_bound(&tables, bindings.iter().map(|(_, binding)| binding))?;
+    ports::bar_bound(&tables, &bindings)?;
     Ok(name_of(&binding))
 }
 

@@ -44,13 +44,10 @@ pub fn refresh(tables: &Tables) -> Result<Ephemeral> {
 /// # Errors
 ///
 /// Where the maps cannot be written.
-pub fn bar_bound<'a>(
-    tables: &Tables,
-    bindings: impl Iterator<Item = &'a Binding> + Clone,
-) -> Result<()> {
+pub fn bar_bound(tables: &Tables, bindings: &[(u16, Binding)]) -> Result<()> {
     for protocol in Protocol::ALL {
         let mut set: PortSet = [0; SET_WORDS];
-        for binding in bindings.clone().filter(|b| b.protocol == protocol) {
+        for (_, binding) in bindings.iter().filter(|(_, b)| b.protocol == protocol) {
             let ports = Ports {
                 first: binding.first_port,
                 last: binding.last_port,
