@@ -198,6 +198,9 @@ pub fn allocate<T: PortTables + ?Sized>(tables: &T, request: &Request) -> Answer
 /// In the number of a set of hints: ports that sockets of the kernel hold are not left out.
 const SKIP_HELD: u32 = 1 << 16;
 
+/// In the number of a set of hints: they do not count.
+const NO_HINTS: u32 = 1 << 17;
+
 /// The number of the set of hints of a destination, with what the request says of held ports.
 #[inline(always)]
 const fn set_of(destination: Destination, request: &Request) -> u32 {
@@ -265,7 +268,10 @@ fn at_random<T: PortTables + ?Sized>(
         } else {
             range.random(draw)
         };
-        if tables.open(set, request.key.protocol, port >> 6) >> (port & 63) & 1 == 0 {
+        // The table is asked, not the hints: once many of them are stale, the few ports that look free
+        // stand side by side, and an observer could guess the next one.
+        let usable = tables.open(set | NO_HINTS, request.key.protocol, port >> 6);
+        if usable >> (port & 63) & 1 == 0 {
             continue;
         }
         mark(tables, set, port);
@@ -478,7 +484,11 @@ pub fn next_free_in_span<T: PortTables + ?Sized>(
 /// The ports of a word that are neither barred nor hinted at.
 #[inline(always)]
 pub fn open<T: PortTables + ?Sized>(tables: &T, set: u32, protocol: Protocol, word: u32) -> u64 {
-    !(tables.hints(word_index(set, word)) | barred(tables, set, protocol, word))
+    let barred = barred(tables, set, protocol, word);
+    if set & NO_HINTS != 0 {
+        return !barred;
+    }
+    !(tables.hints(word_index(set, word)) | barred)
 }
 
 /// Looks up every port of a word that may be handed out, and brings the hints into line with what the

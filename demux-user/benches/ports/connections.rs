@@ -27,6 +27,9 @@ const CLIENT: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// The ports below the range that sockets are bound to, in turn.
 const BOUND: std::ops::Range<u16> = 10_000..20_000;
 
+/// How many connections end and begin before it is measured.
+const CHANGES: usize = 4096;
+
 /// The connections.
 pub(crate) struct Connections {
     netns: Netns,
@@ -66,9 +69,9 @@ impl Connections {
         }
     }
 
-    /// Makes connections until the range is full, and end some at random until so many are left.
-    pub(crate) fn set_use(&mut self, count: usize) {
-        let missing = COUNT - self.in_use.len();
+    /// Makes connections until there are so many, more than before, and lets the ports that are free be
+    /// those that `connect()` leaves free: it takes all of one parity before it takes the others.
+    pub(crate) fn raise_use(&mut self, count: usize) {
         let Self {
             netns,
             listener,
@@ -76,15 +79,19 @@ impl Connections {
             ..
         } = self;
         netns.enter(|| {
-            for _ in 0..missing {
+            while in_use.len() < count {
                 let (port, end, _time) = connect(listener, client(None));
                 in_use.insert(port, end);
             }
+            for _ in 0..CHANGES {
+                let (port, end, _time) = connect(listener, client(None));
+                in_use.insert(port, end);
+                drop(in_use.shrink(count));
+            }
         });
-        drop(self.in_use.shrink(count));
     }
 
-    /// Connects so often, and end another connection each time.
+    /// Connects so often, and ends another connection each time.
     pub(crate) fn measure(&mut self, times: usize) -> Vec<Connect> {
         let Self {
             netns,
@@ -115,7 +122,7 @@ impl Connections {
     }
 }
 
-/// A socket whose connection end with a reset.
+/// A socket whose connection ends with a reset.
 fn client(port: Option<u16>) -> OwnedFd {
     let socket = sockets::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
     let linger = libc::linger {

@@ -55,7 +55,7 @@ pub(crate) fn measure(filter: Option<&str>, effort: Effort) -> Vec<Figures> {
             f64::from(per_mille) / 10.0
         );
         let count = usage::ports(per_mille);
-        connections.set_use(count);
+        connections.raise_use(count);
         let mut connects = Vec::new();
         let mut measured = Vec::new();
         for (end, cases) in &groups {
@@ -69,7 +69,8 @@ pub(crate) fn measure(filter: Option<&str>, effort: Effort) -> Vec<Figures> {
                             reservations.measure_datapath(algorithm, end, effort.samples)
                         }
                         Case::Library(algorithm, end) => {
-                            reservations.measure_library(algorithm, end, effort.samples)
+                            // Each takes milliseconds.
+                            reservations.measure_library(algorithm, end, effort.samples / 16)
                         }
                         Case::KernelConnect | Case::KernelSearch => Vec::new(),
                     });
