@@ -176,3 +176,35 @@ fn without_an_instance_there_is_nothing_to_allocate_from() {
         demux.refused(line, 3, "not_loaded");
     }
 }
+
+#[test]
+fn the_maps_of_the_allocator_can_be_dumped() {
+    let netns = Netns::new();
+    let demux = loaded(&netns);
+    demux.ok("set ephemeral.reserved=5001,5063-5064 ephemeral.algorithm=hash");
+    demux.ok("bind udp :5002");
+    demux.ok("allocate tcp 127.0.0.1:443 --from 127.0.0.1:5070");
+    let settings = demux.item("dump EPHEMERAL");
+    assert_eq!(
+        (&settings["first_port"], &settings["algorithm"]),
+        (&json!(5000), &json!("hash"))
+    );
+    let hints = demux.items("dump PORT_HINTS");
+    assert_eq!(hints.len(), 1);
+    assert_eq!(hints[0]["ports"], json!([5070]));
+    let barred = demux.items("dump BARRED_PORTS");
+    let ports = |protocol: &str, why: &str| -> Vec<u64> {
+        barred
+            .iter()
+            .filter(|row| row["protocol"] == protocol && row["why"] == why)
+            .flat_map(|row| row["ports"].as_array().unwrap())
+            .map(|port| port.as_u64().unwrap())
+            .collect()
+    };
+    for protocol in ["tcp", "udp"] {
+        assert_eq!(ports(protocol, "reserved"), [5001, 5063, 5064]);
+    }
+    assert_eq!(ports("udp", "bound"), [5002]);
+    assert_eq!(ports("tcp", "bound"), [0; 0]);
+    assert!(demux.items("dump PERTURBATION").len() > 4000);
+}

@@ -8,12 +8,14 @@ use demux_common::{
     owned::{Owned, OwnedKey},
     protocol::Protocol,
     reason::{Count, Reason, Verdict},
+    reject::Budget,
 };
 use serde_json::Value;
 use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
 use super::{
     super::{bindings::flags, names::Names},
+    allocator::{barred, ephemeral, exec_cgroup, hints, perturbation, source},
     fields::{cold, config, line, local, local_prefix, meta, port, ports, profile, station},
 };
 use crate::{
@@ -60,6 +62,13 @@ impl<'a> Decoder<'a> {
             map::CONNECTIONS => Ok(line(self.read(key)?, &self.read(value)?)),
             map::CONNECTION_COLD => one(cold(self.read(key)?, &self.read(value)?)),
             map::TABLE_COUNTS => self.table_counts(value),
+            map::EPHEMERAL => one(ephemeral(&self.read(value)?)),
+            map::PERTURBATION => one(perturbation(self.read(key)?, self.read(value)?)),
+            map::PORT_HINTS => one(hints(self.read(key)?, self.read(value)?)),
+            map::BARRED_PORTS => one(barred(self.read(key)?, self.read(value)?)),
+            map::EXEC_CGROUPS => one(exec_cgroup(self.read(key)?, &self.read(value)?)),
+            map::SOURCES => one(source(&self.read(key)?, &self.read(value)?)),
+            map::REPLY_BUDGET => self.budgets(value),
             map::OWNED_PORTS => one(self.owned(&self.read(key)?, &self.read(value)?)),
             map::LOCALS => one(local(&self.read(key)?)),
             map::LOCAL_PREFIXES => one(local_prefix(&self.read(key)?)),
@@ -135,6 +144,21 @@ impl<'a> Decoder<'a> {
                     ("over_unconfirmed", counts.over_unconfirmed.into()),
                     ("untracked", counts.untracked.into()),
                     ("ended", counts.ended.into()),
+                ]));
+            }
+        }
+        Ok(records)
+    }
+
+    fn budgets(&self, values: &[u8]) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for (cpu, bytes) in values.chunks_exact(self.cpu_stride).enumerate() {
+            let budget: Budget = self.read(&bytes[..size_of::<Budget>()])?;
+            if budget != Budget::default() {
+                records.push(Record(vec![
+                    ("cpu", cpu.into()),
+                    ("filled_at", budget.filled_at.into()),
+                    ("left", budget.left.into()),
                 ]));
             }
         }

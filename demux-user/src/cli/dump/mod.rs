@@ -1,5 +1,6 @@
 //! `demux dump`: the entries of one map.
 
+mod allocator;
 mod decode;
 mod fields;
 
