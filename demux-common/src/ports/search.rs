@@ -389,7 +389,7 @@ pub fn verify_from<T: PortTables + ?Sized>(
     NO_WORD
 }
 
-/// How many words behind the first one is the first of a span that has a free port; [`SPAN`] or more
+/// How many words behind the first one is the first of a span that has a free port; 32 or more
 /// where none has.
 #[inline(always)]
 pub fn verify_span<T: PortTables + ?Sized>(
