@@ -78,6 +78,7 @@ fn the_scene_about_ports_tells_the_truth_and_cleans_up() {
     for claim in [
         "so the next one is 1025 again",
         "the same four are free for bob",
+        "its ports are those that the old way gives",
         "gets EADDRINUSE",
         "exactly the two servers",
         "an ordinary client gets ECONNREFUSED",

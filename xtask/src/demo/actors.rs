@@ -46,9 +46,14 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Listens on `port` of every address.
+    /// Listens on `port` of every address of the server.
     pub(super) fn start(name: &'static str, port: u16) -> Result<Self> {
-        let listener = enter(network::SERVER, || {
+        Self::start_in(network::SERVER, name, port)
+    }
+
+    /// Listens on `port` of every address in `namespace`.
+    pub(super) fn start_in(namespace: &str, name: &'static str, port: u16) -> Result<Self> {
+        let listener = enter(namespace, || {
             TcpListener::bind(("0.0.0.0", port))
                 .with_context(|| format!("cannot listen on port {port}"))
         })?;

@@ -3,6 +3,7 @@
 mod choosing;
 mod owning;
 mod probing;
+mod program;
 mod sharing;
 
 use anyhow::{Context as _, Result};
@@ -16,6 +17,7 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
     choosing::sequential(stage)?;
     choosing::side_by_side(stage)?;
     sharing::exhausted(stage)?;
+    program::unchanged(stage)?;
     owning::conflicts(stage)?;
     owning::one_port(stage)?;
     probing::before(stage)?;
