@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fs,
     net::{IpAddr, Ipv6Addr},
 };
 
@@ -13,11 +12,12 @@ use demux_common::{
 };
 
 use crate::{
-    Error, Result,
+    Result,
     bindings::{LocalAddress, Pattern, Ports, change::name_of, pattern::to_ip},
     bpffs::BpfFs,
     connections::Reader,
     netns::NetworkNamespace,
+    ports,
     sockets::{
         self, Socket, SocketState, States,
         owner::{Owner, Owners},
@@ -93,7 +93,8 @@ pub enum PortOwner {
         /// How many remotes it is allocated for.
         reservations: u64,
     },
-    /// The settings keep it from being handed out (`net.ipv4.ip_local_reserved_ports`).
+    /// The settings keep it from being handed out: `ephemeral.reserved`, which follows
+    /// `net.ipv4.ip_local_reserved_ports` unless it was set.
     Reserved,
 }
 
@@ -111,7 +112,7 @@ pub struct PortsInUse {
 ///
 /// # Errors
 ///
-/// [`Error::NotLoaded`]; where the maps, the kernel's sockets, `/proc` or the settings cannot be read.
+/// [`Error::NotLoaded`](crate::Error::NotLoaded); where the maps, the kernel's sockets, `/proc` or the settings cannot be read.
 pub fn ports_in_use(bpffs: &BpfFs, wanted: &Wanted) -> Result<PortsInUse> {
     let tables = {
         let namespace = NetworkNamespace::current()?;
@@ -121,7 +122,7 @@ pub fn ports_in_use(bpffs: &BpfFs, wanted: &Wanted) -> Result<PortsInUse> {
     let (mut uses, hidden) = kernel(wanted)?;
     uses.extend(bindings(&tables, wanted)?);
     uses.extend(reservations(&tables, wanted)?);
-    uses.extend(reserved(wanted)?);
+    uses.extend(reserved(&tables, wanted)?);
     // Bindings come in the order of their precedence, processes in that of their numbers.
     uses.sort_by_key(|port_use| {
         let rank = match port_use.owner {
@@ -279,8 +280,17 @@ fn reservations(tables: &Tables, wanted: &Wanted) -> Result<Vec<PortUse>> {
 }
 
 /// The ports that the settings reserve, of either protocol.
-fn reserved(wanted: &Wanted) -> Result<Vec<PortUse>> {
-    let ranges = kernel_reserved_ports()?;
+fn reserved(tables: &Tables, wanted: &Wanted) -> Result<Vec<PortUse>> {
+    let settings = ports::settings(tables)?;
+    let ranges: Vec<Ports> = settings
+        .reserved
+        .ranges()
+        .iter()
+        .map(|range| Ports {
+            first: range.first,
+            last: range.last,
+        })
+        .collect();
     Ok(Protocol::ALL
         .into_iter()
         .flat_map(|protocol| {
@@ -294,29 +304,6 @@ fn reserved(wanted: &Wanted) -> Result<Vec<PortUse>> {
         .collect())
 }
 
-/// The ports that the kernel never chooses by itself: `net.ipv4.ip_local_reserved_ports` of the current
-/// network namespace, which holds for both protocols and families.
-///
-/// # Errors
-///
-/// Where the file cannot be read, or understood.
-pub fn kernel_reserved_ports() -> Result<Vec<Ports>> {
-    // What stands there is that of the namespace of the thread that reads it.
-    const PATH: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
-    let operation = || format!("read {PATH}");
-    let text = fs::read_to_string(PATH).map_err(|source| Error::io(operation(), source))?;
-    parse_ranges(&text).map_err(|reason| Error::unexpected(operation(), reason))
-}
-
-/// Reads `8080,9148-9150`.
-fn parse_ranges(text: &str) -> Result<Vec<Ports>, String> {
-    text.trim()
-        .split(',')
-        .filter(|range| !range.is_empty())
-        .map(str::parse)
-        .collect()
-}
-
 /// A single port.
 const fn one(port: u16) -> Ports {
     Ports {
@@ -328,17 +315,6 @@ const fn one(port: u16) -> Ports {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_reserved_ports_are_read_as_the_kernel_writes_them() {
-        let range = |first, last| Ports { first, last };
-        assert_eq!(parse_ranges("\n"), Ok(vec![]));
-        assert_eq!(
-            parse_ranges("8080,9148-9150\n"),
-            Ok(vec![range(8080, 8080), range(9148, 9150)])
-        );
-        assert!(parse_ranges("8080;9148").is_err());
-    }
 
     #[test]
     fn a_range_is_wanted_where_it_overlaps() {

@@ -200,7 +200,6 @@ fn a_device_comes_first_whoever_was_bound_last() {
 
 /// Of two sockets with one address and SO_REUSEADDR, the kernel takes the one bound last.
 #[test]
-#[ignore = "needs bindings with equal patterns"]
 fn of_two_equals_the_one_bound_last_wins() {
     let netns = Netns::new();
     let demux = load(&netns);
@@ -224,7 +223,6 @@ fn of_two_equals_the_one_bound_last_wins() {
 /// Members of a group with SO_REUSEPORT share by a hash. The kernel's and demux's are different ones, so
 /// who gets a flow is not compared; but that it always is the same one, and that everybody gets some.
 #[test]
-#[ignore = "needs bindings with equal patterns"]
 fn the_members_of_a_group_share_and_each_flow_keeps_its_member() {
     const FLOWS: u16 = 200;
     let netns = Netns::new();

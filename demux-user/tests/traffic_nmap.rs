@@ -97,7 +97,6 @@ fn scan_everything(mode: &str, family: Family) {
 /// Of a veth pair, the other end must run XDP for a reply to leave from the driver in native mode; else
 /// the kernel refuses, and of its ICMP errors there are too few for a scan.
 #[test]
-#[ignore = "needs reject"]
 fn a_host_that_rejects_has_closed_ports_and_no_filtered_ones() {
     for (mode, family) in [("native", Family::V4), ("generic", Family::V6)] {
         let pair = Pair::new();
