@@ -514,10 +514,10 @@ const fn within(word: u32, range: Range) -> u64 {
     }
     let mut bits = !0;
     if base < range.first() {
-        bits &= !0 << (range.first() - base & 63);
+        bits &= !0 << ((range.first() - base) & 63);
     }
     if base + 63 > range.last() {
-        bits &= !0 >> (base + 63 - range.last() & 63);
+        bits &= !0 >> ((base + 63 - range.last()) & 63);
     }
     bits
 }
