@@ -228,7 +228,8 @@ fn used(remote: Half, local: Half, side: Side, packet: &Arrival<'_>) -> Outcome 
         }
         (Protocol::Tcp, Some(kind)) => {
             match tcp::opens(side, &rows::seen(packet.parsed, kind), packet.visibility) {
-                Some(row) => goes(row, false),
+                // As where there is no row: of this host's segments, only a connection's are such.
+                Some(row) => goes(row, matches!(kind, Kind::Ack | Kind::Fin)),
                 None => Outcome::Stays,
             }
         }

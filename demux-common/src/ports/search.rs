@@ -173,7 +173,6 @@ pub fn allocate<T: PortTables + ?Sized>(tables: &T, request: &Request) -> Answer
             let steps = matches!(algorithm, Algorithm::RandomIncrements);
             match at_random(tables, request, set, range, steps) {
                 (CLAIMED, port) => return Answer::Port(port as u16),
-                (NO_ROOM, _) => return Answer::Full,
                 (_, port) => (port, None),
             }
         }
@@ -276,9 +275,10 @@ fn at_random<T: PortTables + ?Sized>(
         }
         mark(tables, set, port);
         let claimed = tables.claim(request, port);
-        if claimed != IN_USE {
-            return (claimed, port);
+        if claimed == CLAIMED {
+            return (CLAIMED, port);
         }
+        // Without room for this four-tuple there may be some for the next.
     }
     (IN_USE, port)
 }
@@ -294,6 +294,7 @@ fn reserve<T: PortTables + ?Sized>(
 ) -> (u32, u32) {
     // What the hints show as free, from the start to the end, and then from the beginning on.
     let (mut from, mut last) = (start, range.last());
+    let mut refusal = IN_USE;
     for _ in 0..CLAIMS {
         let taken = Taken(tables.take(request, set, from, last));
         if taken.port() == NO_PORT {
@@ -303,9 +304,11 @@ fn reserve<T: PortTables + ?Sized>(
             (from, last) = (range.first(), start - 1);
             continue;
         }
-        if taken.claimed() != IN_USE {
-            return (taken.claimed(), taken.port());
+        if taken.claimed() == CLAIMED {
+            return (CLAIMED, taken.port());
         }
+        // Without room for this four-tuple there may be some for the next.
+        refusal = max(refusal, taken.claimed());
         from = taken.port() + 1;
     }
     // Nothing: some of the hints may have been true once. The table knows, port by port.
@@ -321,12 +324,15 @@ fn reserve<T: PortTables + ?Sized>(
         let taken = Taken(tables.take(request, set, from, last));
         if taken.port() == NO_PORT {
             step += 1;
-        } else if taken.claimed() != IN_USE {
-            return (taken.claimed(), taken.port());
+        } else if taken.claimed() == CLAIMED {
+            return (CLAIMED, taken.port());
+        } else if taken.claimed() == NO_ROOM {
+            refusal = NO_ROOM;
+            step += 1;
         }
         // Else somebody was faster; the word may have another one.
     }
-    (IN_USE, NO_PORT)
+    (refusal, NO_PORT)
 }
 
 /// A port, and what became of the claim for it, in one word.

@@ -10,9 +10,11 @@ use crate::{
 
 /// Change settings
 ///
-/// Several at once are all changed, or none. Keys are default, default@IFACE (pass, drop,
-/// reject), track
-/// (local, bound), kernel-sockets (on, off), and timeout.STATE (seconds).
+/// Several at once are all changed, or none. Keys are default, default@IFACE (pass, drop, reject),
+/// track (local, bound), kernel-sockets (on, off), timeout.STATE (seconds), and for `demux allocate`
+/// and `demux exec` ephemeral.range (FIRST-LAST, kernel), ephemeral.algorithm (sequential, random,
+/// hash, double-hash, random-increments) and ephemeral.reserved (such as 8080,9000-9010, kernel,
+/// none).
 ///
 /// `--try SECONDS` puts a default on probation, as with `demux load`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +35,8 @@ const EXAMPLES: &str = "\
 EXAMPLES:
   demux set default@eth0=drop --try 60    drop what nothing claims, for a minute
   demux set track=bound kernel-sockets=on
-  demux set timeout.established=3600";
+  demux set timeout.established=3600
+  demux set ephemeral.range=40000-49999 ephemeral.algorithm=random";
 
 impl Args {
     pub(super) fn run(&self, context: &mut Context<'_>) -> Result<Outcome> {
