@@ -52,18 +52,18 @@ pub(super) struct Args {
 }
 
 const EXAMPLES: &str = "\
+EXAMPLES:
+  demux allocate tcp 192.0.2.7:443
+  demux allocate tcp 192.0.2.7:443 --from 10.0.0.2 --ttl 5
+  demux allocate udp [2001:db8::7]:53 --algorithm random -j
+  demux allocate tcp 192.0.2.7:80 --from 10.0.0.2:40000
+
 ALGORITHMS (RFC 6056):
   sequential         the lowest free port from 1025 on
   random             any free port
   hash               counting up from a secret place for each remote
   double-hash        the same with many counters; the default
-  random-increments  on by random steps
-
-EXAMPLES:
-  demux allocate tcp 192.0.2.7:443
-  demux allocate tcp 192.0.2.7:443 --from 10.0.0.2 --ttl 5
-  demux allocate udp [2001:db8::7]:53 --algorithm random -j
-  demux allocate tcp 192.0.2.7:80 --from 10.0.0.2:40000";
+  random-increments  on by random steps";
 
 /// Where a connection is to come from.
 #[derive(Clone, Copy, Debug)]

@@ -13,6 +13,7 @@ use demux_common::{
     connection::{Connection, ConnectionKey},
     decide::Decision,
     layout::{map, program},
+    ports::{Barred, HINT_WORDS},
     reason::Verdict,
 };
 use demux_user::{
@@ -58,7 +59,8 @@ pub(crate) struct Live<'a> {
     ingress: OwnedFd,
     egress: OwnedFd,
     twin: Twin,
-    ports: MappedWords,
+    /// The memory of the maps that are too large to be copied out by calls for every case.
+    mapped: BTreeMap<&'static str, MappedWords>,
     ifindex: u32,
     /// An interface that has no entry, ever.
     stranger: u32,
@@ -167,7 +169,16 @@ impl<'a> Live<'a> {
             ifindex: host.index("v0"),
             stranger: host.index("v1"),
             twin: Twin::open(instance.paths()).unwrap(),
-            ports: MappedWords::new(tables.map_fd(map::PORTS).unwrap(), PortSlot::COUNT).unwrap(),
+            mapped: [
+                (map::PORTS, PortSlot::COUNT),
+                (map::PORT_HINTS, HINT_WORDS),
+                (map::BARRED_PORTS, Barred::WORDS),
+            ]
+            .map(|(name, count)| {
+                let words = MappedWords::new(tables.map_fd(name).unwrap(), count);
+                (name, words.unwrap())
+            })
+            .into(),
             host,
             peer,
             clock: tables.config().unwrap().clock,
@@ -300,9 +311,8 @@ impl<'a> Live<'a> {
     }
 
     fn dump_map(&self, name: &str) -> Vec<u8> {
-        if name == map::PORTS {
-            // Too large to be copied out by calls for every case.
-            return self.ports.read().as_bytes().to_vec();
+        if let Some(mapped) = self.mapped.get(name) {
+            return mapped.read().as_bytes().to_vec();
         }
         let mut bytes = Vec::new();
         BatchReader::new(self.tables.map_fd(name).unwrap())
