@@ -77,7 +77,13 @@ fn a_flood_displaces_no_connection_that_this_host_has_consented_to() {
         let mut assured = after.clone();
         assured.retain(|key, _| key.protocol == Protocol::Udp);
         println!("{} spoofed sources have come twice", assured.len());
-        assert!(assured.values().all(|state| *state == State::Assured));
+        // Where the row of its first datagram was displaced before this host had answered, the answer
+        // has opened one, and the next datagram is an answer to that.
+        assert!(
+            assured
+                .values()
+                .all(|state| matches!(state, State::Assured | State::Replied))
+        );
         after.retain(|key, _| key.protocol == Protocol::Tcp);
         assert!(after.values().all(|state| *state == State::Established));
         assert_eq!(

@@ -4,7 +4,6 @@ mod ports;
 mod table;
 
 #[path = "common/chance.rs"]
-#[allow(dead_code, unreachable_pub, reason = "not all of it is used here")]
 mod chance;
 
 use std::{

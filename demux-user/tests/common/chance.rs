@@ -1,5 +1,11 @@
 //! Chance that can be repeated.
 
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "test programs include it, and use a part of it"
+)]
+
 use std::{env, time::SystemTime};
 
 /// The environment variable that repeats a run.
