@@ -32,7 +32,8 @@ const CHANGES: usize = 4096;
 
 /// The connections.
 pub(crate) struct Connections {
-    netns: Netns,
+    /// Where they are; `None` for the namespace of this process.
+    netns: Option<Netns>,
     listener: TcpListener,
     in_use: InUse<OwnedFd>,
     next_bound: u16,
@@ -48,8 +49,21 @@ pub(crate) struct Connect {
 }
 
 impl Connections {
-    /// None yet.
+    /// None yet, in a namespace of their own.
     pub(crate) fn new() -> Self {
+        let netns = Netns::new();
+        netns.sysctl("net/ipv4/ip_local_port_range", &format!("{FIRST} {LAST}"));
+        let listener = sockets::listen(&netns, SERVER.into());
+        Self::of(Some(netns), listener)
+    }
+
+    /// None yet, in the namespace of this process.
+    pub(crate) fn here() -> Self {
+        let listener = TcpListener::bind(SERVER).expect("the server's port");
+        Self::of(None, listener)
+    }
+
+    fn of(netns: Option<Netns>, listener: TcpListener) -> Self {
         let files = COUNT as u64 + 1024;
         let maximum = getrlimit(Resource::Nofile).maximum;
         let maximum = maximum.map(|maximum| maximum.max(files));
@@ -58,9 +72,6 @@ impl Connections {
             maximum,
         };
         setrlimit(Resource::Nofile, limit).expect("a file for each port");
-        let netns = Netns::new();
-        netns.sysctl("net/ipv4/ip_local_port_range", &format!("{FIRST} {LAST}"));
-        let listener = sockets::listen(&netns, SERVER.into());
         Self {
             netns,
             listener,
@@ -78,7 +89,7 @@ impl Connections {
             in_use,
             ..
         } = self;
-        netns.enter(|| {
+        within(netns.as_ref(), || {
             while in_use.len() < count {
                 let (port, end, _time) = connect(listener, client(None));
                 in_use.insert(port, end);
@@ -99,7 +110,7 @@ impl Connections {
             in_use,
             next_bound,
         } = self;
-        netns.enter(|| {
+        within(netns.as_ref(), || {
             let mut figures = Vec::with_capacity(times);
             let count = in_use.len();
             for _ in 0..times {
@@ -119,6 +130,14 @@ impl Connections {
             }
             figures
         })
+    }
+}
+
+/// Does something in a namespace, or where this process is.
+fn within<T: Send>(netns: Option<&Netns>, body: impl FnOnce() -> T + Send) -> T {
+    match netns {
+        Some(netns) => netns.enter(body),
+        None => body(),
     }
 }
 

@@ -12,6 +12,9 @@ pub(crate) enum Case {
     KernelSearch,
     /// A port by the control program, in a run for several: what the datapath does.
     Datapath(Algorithm, End),
+    /// `connect()` of a program that has the ports in use itself: without demux, or under `demux exec`
+    /// with an algorithm.
+    Program(Option<Algorithm>),
     /// A port by a call of the library, which looks for the kernel's sockets and settings each time.
     Library(Algorithm, End),
 }
@@ -31,6 +34,8 @@ impl Case {
             Self::KernelSearch => "kernel search".to_owned(),
             Self::Datapath(algorithm, end) => of("datapath", algorithm, end),
             Self::Library(algorithm, end) => of("library", algorithm, end),
+            Self::Program(None) => "program connect()".to_owned(),
+            Self::Program(Some(algorithm)) => format!("exec connect() {}", algorithm.name()),
         }
     }
 

@@ -11,6 +11,7 @@ mod common;
 mod processor;
 
 mod connections;
+mod exec;
 mod figures;
 mod report;
 mod reservations;
@@ -38,6 +39,12 @@ struct Args {
     /// Fail when a target is missed
     #[arg(long)]
     check: bool,
+    /// Be the program that is measured under `demux exec`: so many connections
+    #[arg(long = exec::COUNT, hide = true, requires = "exec_times")]
+    exec_count: Option<usize>,
+    /// How many of its further connections are measured
+    #[arg(long = exec::TIMES, hide = true)]
+    exec_times: Option<usize>,
     /// What `cargo bench` says to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -45,6 +52,10 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let (Some(count), Some(times)) = (args.exec_count, args.exec_times) {
+        exec::program(count, times);
+        return ExitCode::SUCCESS;
+    }
     let effort = if args.quick {
         Effort::QUICK
     } else {

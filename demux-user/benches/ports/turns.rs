@@ -4,9 +4,10 @@ use demux_common::ports::Algorithm;
 
 use crate::{
     connections::Connections,
+    exec,
     figures::{Case, Figures},
     reservations::{End, Reservations},
-    usage::{self, USES},
+    usage::{self, TARGET_USE, USES},
 };
 
 /// How often to measure.
@@ -42,8 +43,15 @@ pub(crate) fn measure(filter: Option<&str>, effort: Effort) -> Vec<Figures> {
     let groups: Vec<(End, Vec<Case>)> = [End::Released, End::Unseen]
         .map(|end| (end, cases_of(end)))
         .into();
+    let programs: Vec<Case> = std::iter::once(None)
+        .chain(Algorithm::ALL.map(Some))
+        .map(Case::Program)
+        .collect();
     let wants_kernel = [Case::KernelConnect, Case::KernelSearch].iter().any(wants);
-    if !wants_kernel && groups.iter().all(|(_, cases)| cases.is_empty()) {
+    if !wants_kernel
+        && !programs.iter().any(wants)
+        && groups.iter().all(|(_, cases)| cases.is_empty())
+    {
         return Vec::new();
     }
     let mut connections = Connections::new();
@@ -72,7 +80,7 @@ pub(crate) fn measure(filter: Option<&str>, effort: Effort) -> Vec<Figures> {
                             // Each takes milliseconds.
                             reservations.measure_library(algorithm, end, effort.samples / 16)
                         }
-                        Case::KernelConnect | Case::KernelSearch => Vec::new(),
+                        Case::KernelConnect | Case::KernelSearch | Case::Program(_) => Vec::new(),
                     });
                 }
             }
@@ -87,6 +95,15 @@ pub(crate) fn measure(filter: Option<&str>, effort: Effort) -> Vec<Figures> {
         figures.push(Figures::of(Case::KernelConnect, per_mille, raw));
         figures.push(Figures::of(Case::KernelSearch, per_mille, search));
         figures.extend(measured);
+        if per_mille == TARGET_USE {
+            for program in programs.iter().filter(|case| wants(case)) {
+                if let Case::Program(algorithm) = *program {
+                    let times = effort.turns * effort.samples;
+                    let samples = exec::measure(algorithm, count, times);
+                    figures.push(Figures::of(*program, per_mille, samples));
+                }
+            }
+        }
     }
     figures
 }
