@@ -17,13 +17,16 @@ use crate::{
 pub(crate) const COUNT: &str = "exec-count";
 pub(crate) const TIMES: &str = "exec-times";
 
+/// Stands before each figure: what the connections are made with writes a line of its own.
+const MARK: &str = "ns ";
+
 /// What the program does: makes so many connections where it was started, and writes the nanoseconds
 /// of so many more.
 pub(crate) fn program(count: usize, times: usize) {
     let mut connections = Connections::here();
     connections.raise_use(count);
     for connect in connections.measure(times) {
-        println!("{}", connect.searching);
+        println!("{MARK}{}", connect.searching);
     }
 }
 
@@ -43,6 +46,8 @@ pub(crate) fn measure(algorithm: Option<Algorithm>, count: usize, times: usize) 
     let mut command = match algorithm {
         Some(algorithm) => {
             demux.ok("load lo");
+            // The historical algorithm has a range of its own, unless it is told another.
+            demux.ok(&format!("set ephemeral.range={FIRST}-{LAST}"));
             let mut command = demux.command(&format!("exec --algorithm {}", algorithm.name()));
             command.arg("--").arg(program);
             command
@@ -58,6 +63,7 @@ pub(crate) fn measure(algorithm: Option<Algorithm>, count: usize, times: usize) 
         String::from_utf8_lossy(&output.stderr)
     );
     told.lines()
-        .map(|line| line.parse().expect("nanoseconds"))
+        .filter_map(|line| line.strip_prefix(MARK))
+        .map(|figure| figure.parse().expect("nanoseconds"))
         .collect()
 }
