@@ -43,6 +43,7 @@ pub mod owned;
 pub mod ports;
 pub mod ports_in_use;
 pub mod preflight;
+pub mod process;
 pub mod render;
 mod secret;
 pub mod settings;
@@ -51,6 +52,7 @@ pub mod sources;
 pub mod state;
 pub mod tables;
 pub mod verify;
+pub mod xsk;
 
 pub use self::{
     demux::Demux,
