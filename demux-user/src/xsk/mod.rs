@@ -1,4 +1,12 @@
-//! AF_XDP sockets: named sets of them, to which bindings send packets.
+//! AF_XDP: frames that go to and come from user space without the kernel's stack.
 
+pub mod area;
 mod cookie;
+pub mod inspect;
+pub mod mapping;
+pub mod port;
+pub mod queue;
+pub mod region;
 pub mod registry;
+pub mod ring;
+pub mod socket;
