@@ -29,7 +29,7 @@ const BACKLOG: i32 = 64;
 
 /// A socket that is listened on, for as long as the value lives.
 #[derive(Debug)]
-pub struct Listener {
+pub(super) struct Listener {
     socket: OwnedFd,
     path: PathBuf,
     /// Device and inode of the socket file.
@@ -44,7 +44,7 @@ impl Listener {
     ///
     /// [`Error::DaemonRunning`] where another one listens there; [`Error::Io`] where the file cannot be
     /// made, or where there is a file that is no socket.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path) -> Result<Self> {
         let failed = |source: io::Error| Error::io(format!("listen on {}", path.display()), source);
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)
@@ -66,18 +66,12 @@ impl Listener {
         })
     }
 
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The next connection, which does not block; `None` where there is none.
     ///
     /// # Errors
     ///
     /// As accept(2).
-    pub fn accept(&self) -> io::Result<Option<OwnedFd>> {
+    pub(super) fn accept(&self) -> io::Result<Option<OwnedFd>> {
         match accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(connection) => Ok(Some(connection)),
             Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => Ok(None),

@@ -6,8 +6,8 @@
 //!          "chunk_size":4096,"multi_buffer":true}
 //! daemon  {"version":1,"reply":"opened","longest_frame":61440,"chunk_size":4096,"chunks":4096,
 //!          "ring_size":2048,"queues":[{"interface":"eth0","ifindex":2,"queue":0,"zero_copy":false}]}
-//!         and for each queue, in order: the region (see [`crate::xsk::region`]), the eventfd that tells the
-//!         owner of frames, and the eventfd that wakes the daemon
+//!         and for each queue, in order, the region (see [`crate::xsk::region`]) and a socket: each side
+//!         wakes the other by writing a byte to it
 //! owner   {"version":1,"request":"statistics"}
 //! daemon  {"version":1,"reply":"statistics","queues":[…]}
 //! daemon  {"version":1,"reply":"error","code":"permission_denied","status":4,"message":"…","hint":"…"}
@@ -65,6 +65,8 @@ pub struct Register {
     pub interface: String,
     /// The queue that it is bound to.
     pub queue: u32,
+    /// Bytes of the longest frame that it takes. Longer ones go to the fallback of their binding.
+    pub longest_frame: u32,
 }
 
 /// What the daemon answers.
@@ -95,7 +97,7 @@ pub struct Opened {
     pub chunks: u32,
     /// How many slots each ring has.
     pub ring_size: u32,
-    /// The queues. Three descriptors come for each.
+    /// The queues. Two descriptors come for each.
     pub queues: Vec<OpenedQueue>,
 }
 
@@ -270,11 +272,11 @@ mod tests {
             (r#"{"version":1,"request":"close"}"#, "close"),
             (r#"{"version":1,"request":"open"}"#, "set"),
             (
-                r#"{"version":1,"request":"register","set":"a","interface":"b","queue":-1}"#,
+                r#"{"version":1,"request":"register","set":"a","interface":"b","queue":-1,"longest_frame":1}"#,
                 "-1",
             ),
             (
-                r#"{"version":1,"request":"register","set":"a","interface":"b","queue":1,"more":1}"#,
+                r#"{"version":1,"request":"register","set":"a","interface":"b","queue":1,"longest_frame":1,"more":1}"#,
                 "more",
             ),
         ] {

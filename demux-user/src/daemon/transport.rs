@@ -21,7 +21,7 @@ use rustix::{
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
 /// How many descriptors a message may bring, which is less than the kernel's limit (SCM_MAX_FD, 253).
-pub const MAX_FDS: usize = 224;
+pub const MAX_FDS: usize = 128;
 
 /// What was received.
 #[derive(Debug)]
