@@ -11,6 +11,7 @@ mod confirm;
 mod connections;
 mod context;
 mod counters;
+mod daemon;
 mod dump;
 mod exec;
 mod explain;
@@ -160,6 +161,7 @@ enum Command {
     Ports(ports::Args),
     Explain(explain::Args),
     Exec(exec::Args),
+    Daemon(daemon::Args),
     Maps(maps::Args),
     Dump(dump::Args),
     Clean(clean::Args),
@@ -201,6 +203,7 @@ impl Command {
             Self::Ports(args) => args.run(context),
             Self::Explain(args) => args.run(context),
             Self::Exec(args) => args.run(context),
+            Self::Daemon(args) => args.run(context),
             Self::Maps(args) => args.run(context),
             Self::Dump(args) => args.run(context),
             Self::Clean(args) => args.run(context),

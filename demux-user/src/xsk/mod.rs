@@ -8,5 +8,6 @@ pub mod port;
 pub mod queue;
 pub mod region;
 pub mod registry;
+pub mod remote;
 pub mod ring;
 pub mod socket;
