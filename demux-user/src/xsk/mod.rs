@@ -4,6 +4,7 @@
 pub mod area;
 mod cookie;
 mod direct;
+pub mod inspect;
 pub mod mapping;
 mod options;
 pub mod port;
