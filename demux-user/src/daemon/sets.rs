@@ -24,15 +24,14 @@ use crate::{
     Error, Result,
     bindings::SetName,
     bpffs::BpfFs,
-    ethtool,
     interface::{self, Interface},
     netns::NetworkNamespace,
     process::Process,
     state::{Instance, Lock, Paths},
     tables::{Access, Sender, Tables},
     xsk::{
-        port::{HEADROOM, MAX_PARTS},
-        queue::{Place, QueueId},
+        port::longest_frame,
+        queue::{Place, QueueId, receive_queues},
         region::{Region, Shape},
         registry::{self, Claim, Wish},
     },
@@ -173,11 +172,7 @@ impl Sets {
         places: &[Place],
         usage: Usage,
     ) -> Result<(OpenSet, Answer)> {
-        let mut longest = if wish.multi_buffer {
-            (shape.chunk_size - HEADROOM) as usize * MAX_PARTS
-        } else {
-            (shape.chunk_size - HEADROOM) as usize
-        };
+        let mut longest = longest_frame(shape.chunk_size, wish.multi_buffer);
         for place in places {
             longest = longest.min(self.hub(place)?.longest());
         }
@@ -511,17 +506,6 @@ fn interfaces(names: &[String]) -> Result<Vec<(Interface, u16)>> {
         interfaces.push((interface, queues));
     }
     Ok(interfaces)
-}
-
-/// How many receive queues are in use.
-fn receive_queues(interface: &Interface) -> u16 {
-    let in_use = ethtool::channels(&interface.name).map_or(0, |channels| channels.rx);
-    let queues = if in_use == 0 {
-        interface.rx_queues
-    } else {
-        in_use
-    };
-    u16::try_from(queues).unwrap_or(u16::MAX)
 }
 
 fn places(interfaces: &[(Interface, u16)]) -> Vec<Place> {

@@ -3,11 +3,25 @@
 
 pub mod area;
 mod cookie;
+mod direct;
+pub mod inspect;
 pub mod mapping;
+mod options;
 pub mod port;
 pub mod queue;
+mod received;
 pub mod region;
 pub mod registry;
 pub mod remote;
+mod reports;
 pub mod ring;
+mod set;
 pub mod socket;
+
+pub use self::{
+    options::{Access, Options},
+    queue::QueueId,
+    received::Received,
+    set::{Queue, QueueStatistics, Sent, Set, Via},
+    socket::CopyMode,
+};
