@@ -51,6 +51,7 @@ pub mod sources;
 pub mod state;
 pub mod tables;
 pub mod verify;
+pub mod xsk;
 
 pub use self::{
     demux::Demux,

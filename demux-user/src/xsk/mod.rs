@@ -1,0 +1,4 @@
+//! AF_XDP: frames for user space.
+
+pub mod checksum;
+pub mod link;
