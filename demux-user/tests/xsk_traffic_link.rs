@@ -18,9 +18,11 @@ use common::{
 };
 use demux_user::{
     Error,
+    netlink::Netlink,
     xsk::link::{Link, Outcome, Station},
 };
 use etherparse::PacketBuilder;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState},
@@ -226,22 +228,61 @@ fn a_neighbour_that_moves_is_followed() {
     assert_eq!(before[..6], pair.peer.mac(PEER));
 
     let elsewhere = [2, 0, 0, 0, 0, 0x77];
-    let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.ifindex = pair.host.index(HOST);
-    message.header.state = NeighbourState::Permanent;
-    message.attributes = vec![
-        NeighbourAttribute::Destination(Family::V4.peer().into()),
-        NeighbourAttribute::LinkLayerAddress(elsewhere.to_vec()),
-    ];
-    pair.host.request(
-        RouteNetlinkMessage::NewNeighbour(message),
-        netlink_packet_core::NLM_F_REPLACE,
-    );
+    set_neighbour(&pair.host, NeighbourState::Permanent, elsewhere);
     assert!(wait(&link));
     link.update().unwrap();
     let (_, after) = frame(&mut link, &bytes);
     assert_eq!(after[..6], elsewhere);
+}
+
+/// The kernel hears nothing of what the stack receives, so it is told that the neighbour is in use, and
+/// verifies one that it has not heard of for long.
+#[test]
+fn a_stale_neighbour_is_used_and_verified() {
+    let pair = Pair::new();
+    let delay = format!("net/ipv4/neigh/{HOST}/delay_first_probe_time");
+    pair.host.sysctl(&delay, "1");
+    let mac = pair.peer.mac(PEER);
+    set_neighbour(&pair.host, NeighbourState::Stale, mac);
+    let mut link = open(&pair.host);
+    let bytes = packet(Family::V4.host(), Family::V4.peer(), b"still there?");
+    let Outcome::Frame(frame) = link.frame(&bytes).unwrap() else {
+        panic!("a stale neighbour has an address");
+    };
+    assert_eq!(frame.bytes[..6], mac);
+    wait_for("the kernel to verify the neighbour", || {
+        neighbour(&pair.host) == Some(NeighbourState::Reachable)
+    });
+}
+
+/// Writes the entry of the peer in the host's neighbour table.
+fn set_neighbour(host: &Netns, state: NeighbourState, mac: [u8; 6]) {
+    let mut message = peer_of(host);
+    message.header.state = state;
+    let mac = NeighbourAttribute::LinkLayerAddress(mac.to_vec());
+    message.attributes.push(mac);
+    host.request(
+        RouteNetlinkMessage::NewNeighbour(message),
+        NLM_F_CREATE | NLM_F_REPLACE,
+    );
+}
+
+/// What the host's kernel thinks of the peer.
+fn neighbour(host: &Netns) -> Option<NeighbourState> {
+    let question = RouteNetlinkMessage::GetNeighbour(peer_of(host));
+    let answer = host.enter(|| Netlink::route()?.request(question, 0)).ok()?;
+    answer.into_iter().find_map(|answer| match answer {
+        RouteNetlinkMessage::NewNeighbour(message) => Some(message.header.state),
+        _ => None,
+    })
+}
+
+fn peer_of(host: &Netns) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = host.index(HOST);
+    message.attributes = vec![NeighbourAttribute::Destination(Family::V4.peer().into())];
+    message
 }
 
 #[test]
