@@ -96,6 +96,17 @@ impl Address {
         high == MAPPED_HIGH && prefix == MAPPED_PREFIX
     }
 
+    /// The version of IP of a packet with this address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        if self.is_mapped() {
+            Family::Ipv4
+        } else {
+            Family::Ipv6
+        }
+    }
+
     /// Whether this is a multicast group, so that only the kernel can deliver to every member.
     #[inline(always)]
     #[must_use]

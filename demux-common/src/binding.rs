@@ -36,17 +36,38 @@ pub enum Target {
     Drop = 1,
     /// Back to the sender, as a refusal.
     Reject = 2,
+    /// Up the kernel's stack, on one of the processors of the binding's
+    /// [list](crate::steering::CpuList).
+    Cpu = 3,
+    /// To the sockets of the binding's [set](crate::steering::XskSet).
+    Xsk = 4,
 }
 
 impl Target {
-    /// The name that users write.
+    /// The name that users write; of targets that need more, what it begins with.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Stack => "stack",
             Self::Drop => "drop",
             Self::Reject => "reject",
+            Self::Cpu => "cpu",
+            Self::Xsk => "xsk",
         }
+    }
+
+    /// Whether packets are handed on by XDP_REDIRECT.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_steered(self) -> bool {
+        matches!(self, Self::Cpu | Self::Xsk)
+    }
+
+    /// Whether the kernel's stack answers for the endpoints, on whichever processor.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_kernel(self) -> bool {
+        matches!(self, Self::Stack | Self::Cpu)
     }
 }
 
@@ -95,13 +116,35 @@ pub struct Binding {
     pub reserved: u8,
     /// The index of the next binding of its [group](crate::group), in a ring; 0 where it is alone.
     pub next_member: u16,
-    /// Zero.
-    pub reserved_2: [u16; 3],
+    /// The index of the [set of sockets](crate::steering::XskSet) of [`Target::Xsk`]; else 0.
+    pub set: u16,
+    /// The epoch in which the last steered binding that had this entry was ended; 0 if there was
+    /// none. Rows of this entry that are older were that one's, and end with it. Outlives the binding.
+    pub steered_until: u32,
 }
 
 const _: () = assert!(size_of::<Binding>() == 80);
 
 impl Binding {
+    /// An entry that nobody has.
+    pub const FREE: Self = Self {
+        address: crate::address::ANY_V6,
+        name: [0; NAME_LEN],
+        created: 0,
+        ifindex: 0,
+        first_port: 0,
+        last_port: 0,
+        family: Family::Ipv4,
+        protocol: Protocol::Tcp,
+        prefix_len: 0,
+        target: Target::Stack,
+        flags: 0,
+        reserved: 0,
+        next_member: 0,
+        set: 0,
+        steered_until: 0,
+    };
+
     /// In `flags`: as SO_REUSEADDR.
     pub const REUSE_ADDR: u8 = 1;
     /// In `flags`: as SO_REUSEPORT.
@@ -110,6 +153,8 @@ impl Binding {
     pub const V6_ONLY: u8 = 4;
     /// In `flags`: its packets make no rows.
     pub const UNTRACKED: u8 = 8;
+    /// In `flags`: what a steered target cannot take goes up the stack; else it is dropped.
+    pub const FALLBACK_STACK: u8 = 16;
 
     /// Whether the flag is set.
     #[inline(always)]
@@ -117,6 +162,27 @@ impl Binding {
     pub const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
+
+    /// Whether a row of this entry's index that was last looked at in `epoch` is this binding's own,
+    /// and not that of one that had the entry before.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_of(&self, epoch: u32) -> bool {
+        self.created != 0 && is_since(epoch, self.created)
+    }
+
+    /// Whether such a row was that of a steered binding that has ended since.
+    #[inline(always)]
+    #[must_use]
+    pub const fn was_steered(&self, epoch: u32) -> bool {
+        self.steered_until != 0 && !is_since(epoch, self.steered_until)
+    }
+}
+
+/// Whether an epoch is not before another, of two that are not half of all epochs apart.
+#[inline(always)]
+const fn is_since(epoch: u32, other: u32) -> bool {
+    epoch.wrapping_sub(other) as i32 >= 0
 }
 
 /// The wildcard bindings of one port, and where to look for more.

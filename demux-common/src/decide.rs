@@ -1,16 +1,17 @@
 //! The way of a packet: from a frame to a verdict and its reason.
 
 use crate::{
+    address::{Address, Family},
     binding::{Binding, Target},
     config::{Config, Interface, MAX_INTERFACES, Policy, Track},
-    connection::State,
+    connection::{ConnectionKey, State},
     follow::{self, Followed},
     matcher::{self, Endpoint},
     packet::Packet,
     parse::{Parsed, parse_into},
     protocol::Protocol,
     reason::{REASON_SLOTS, Reason, Stage, Verdict},
-    rows,
+    related, rows,
     table::{self, Flags, Probe},
     tables::{Kernel, KernelSocket, Tables},
     tcp::{Kind, Side, Visibility},
@@ -56,6 +57,24 @@ impl Decision {
             verdict: Verdict::Reject,
             target: Target::Reject,
             ..Self::pass(stage, reason)
+        }
+    }
+
+    const fn steer(stage: Stage, reason: Reason, target: Target) -> Self {
+        Self {
+            verdict: Verdict::Redirect,
+            target,
+            ..Self::pass(stage, reason)
+        }
+    }
+
+    /// What becomes of a packet that has this target.
+    pub(crate) const fn by(target: Target, stage: Stage, reason: Reason) -> Self {
+        match target {
+            Target::Stack => Self::pass(stage, reason),
+            Target::Drop => Self::drop(stage, reason),
+            Target::Reject => Self::reject(stage, reason),
+            Target::Cpu | Target::Xsk => Self::steer(stage, reason, target),
         }
     }
 
@@ -145,11 +164,32 @@ impl PackedDecision {
         self.asks(Self::REDIRECTED)
     }
 
+    /// The same, handed on to another target.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to(self, target: Target) -> Self {
+        const WHERE: u64 = 0x00ff_00ff;
+        Self(self.0 & !WHERE | Verdict::Redirect as u64 | (target as u64) << 16)
+    }
+
+    /// Whether the target is the given one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_to(self, target: Target) -> bool {
+        (self.0 >> 16) as u8 == target as u8
+    }
+
     /// Index of the binding that decided, or owns the row that did; 0 for none.
     #[inline(always)]
     #[must_use]
     pub const fn binding(self) -> u16 {
         (self.0 >> 32) as u16
+    }
+
+    /// The epoch of the row that asks for a [review](Self::REVIEW).
+    #[inline(always)]
+    const fn epoch(self) -> u32 {
+        self.0 as u32
     }
 
     /// The number of the reason, within those that counters have room for.
@@ -210,8 +250,15 @@ where
     match parse_into(packet, &mut parsed) {
         Ok(()) => judge(packet, tables, &parsed, slot),
         Err(reason) => {
-            tables.count(slot, Verdict::Pass, reason, u64::from(parsed.frame_len));
-            Decision::pass(Stage::Parse, reason).pack()
+            let decision = related::decide(packet, tables, slot, &mut parsed, reason);
+            let bytes = u64::from(parsed.frame_len);
+            if decision.asks(PackedDecision::OPEN) {
+                tables.count(slot, Verdict::Pass, reason, bytes);
+                return Decision::pass(Stage::Parse, reason).pack();
+            }
+            tables.count_packed(slot, decision, bytes);
+            tables.count_binding(decision.binding(), bytes);
+            decision
         }
     }
 }
@@ -225,7 +272,7 @@ where
 {
     let mut decision = tables.follow(parsed, slot, Review::NONE);
     if decision.asks(PackedDecision::REVIEW) {
-        let review = tables.review(parsed, slot, decision.binding());
+        let review = tables.review(parsed, slot, decision);
         decision = tables.follow(parsed, slot, review);
     }
     if decision.asks(PackedDecision::SOCKET) {
@@ -240,6 +287,8 @@ where
     let mut decision = decision.plain();
     if decision.is(Verdict::Reject) {
         decision = tables.refuse(packet, parsed, slot, decision);
+    } else if decision.is(Verdict::Redirect) {
+        decision = hand_on(packet, tables, parsed, slot, decision);
     }
     let bytes = u64::from(parsed.frame_len);
     tables.count_packed(slot, decision, bytes);
@@ -247,6 +296,33 @@ where
         tables.count_binding(decision.binding(), bytes);
     }
     decision
+}
+
+/// Hands a packet on to the CPU or the socket that it is bound to.
+#[inline(always)]
+fn hand_on<P, T>(
+    packet: &P,
+    tables: &T,
+    parsed: &Parsed,
+    slot: u32,
+    decision: PackedDecision,
+) -> PackedDecision
+where
+    P: Packet + ?Sized,
+    T: Kernel,
+{
+    if decision.is_to(Target::Xsk) {
+        let ifindex = match tables.interface(slot) {
+            Some(interface) => interface.ifindex,
+            None => 0,
+        };
+        return tables.to_socket(ifindex, parsed.frame_len, decision);
+    }
+    if tables.complete(packet, parsed, slot) {
+        return tables.to_cpu(&parsed.key, decision);
+    }
+    // Here the stack knows that the checksum is still to come.
+    decision.instead(Verdict::Pass, Target::Stack, Reason::NoTarget)
 }
 
 /// What became of a row's binding when the configuration changed, in one word.
@@ -304,7 +380,10 @@ pub fn follow<T: Tables + ?Sized>(
     let mut binding = found.head.binding();
     if table::epoch(tables, found.line) != config.epoch {
         if !review.has(Review::DONE) {
-            return PackedDecision(PackedDecision::REVIEW | (binding as u64) << 32);
+            let epoch = table::epoch(tables, found.line);
+            return PackedDecision(
+                PackedDecision::REVIEW | (binding as u64) << 32 | u64::from(epoch),
+            );
         }
         if !review.has(Review::LIVES_ON) {
             rows::end(tables, &found);
@@ -322,7 +401,12 @@ pub fn follow<T: Tables + ?Sized>(
         binding,
         now,
     };
-    let decision = Decision::pass(Stage::Connection, Reason::Connection)
+    let target = match target_of(tables, binding).0 {
+        target if target.is_steered() => target,
+        // A row of the present epoch is believed: another target has made another epoch.
+        _ => Target::Stack,
+    };
+    let decision = Decision::by(target, Stage::Connection, Reason::Connection)
         .of_binding(binding)
         .pack();
     match follow::follow(tables, &found, Side::Remote, &packet) {
@@ -333,24 +417,52 @@ pub fn follow<T: Tables + ?Sized>(
     }
 }
 
-/// The binding of a packet's local endpoint as it is now, and whether a row that was made under
-/// another configuration lives on. A row that neither a binding nor the default would let pass needs
-/// a socket of the kernel, as its first packet would today.
+/// The binding that a row has from now on, which was made under another configuration, and whether it
+/// lives on. `row` has its binding and its epoch so far.
+///
+/// - Where a binding drops or rejects, or is not tracked, no row lives on.
+/// - A row of a steered binding keeps that as long as it exists, and ends with it.
+/// - A row of the stack lives on where the stack still has the packets; where neither a binding nor the
+///   default would let them pass, or a steered binding would take them, it needs a socket of the
+///   kernel, as its first packet would today.
 #[inline(always)]
-pub fn review<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed, slot: u32, current: u16) -> Review {
+pub fn review<T: Kernel + ?Sized>(
+    tables: &T,
+    parsed: &Parsed,
+    slot: u32,
+    row: PackedDecision,
+) -> Review {
     let (Some(interface), Some(config)) = (tables.interface(slot), tables.config()) else {
         return Review::new(0, true);
     };
     let context = Context::new(tables, parsed, interface, config);
+    let (current, epoch) = (row.binding(), row.epoch());
     let binding = context.binding(current);
     let (target, untracked) = context.target(binding);
-    let lives_on = matches!(target, Target::Stack)
-        && !untracked
-        && (binding != 0
-            || matches!(interface.default, Policy::Pass)
-            || context.is_probation_over()
-            || config.kernel_sockets == 0
-            || tables.kernel_socket(&parsed.key) != KernelSocket::None);
+    if untracked || matches!(target, Target::Drop | Target::Reject) {
+        return Review::new(binding, false);
+    }
+    let (mut is_steered, mut was_steered) = (false, false);
+    if current != 0
+        && let Some(own) = tables.binding(current)
+    {
+        is_steered = own.target.is_steered() && (own.is_of(epoch) || current == binding);
+        was_steered = !is_steered && own.was_steered(epoch);
+    }
+    if is_steered {
+        return Review::new(current, true);
+    }
+    let is_let_in = binding != 0 && matches!(target, Target::Stack)
+        || binding == 0
+            && (matches!(interface.default, Policy::Pass)
+                || context.is_probation_over()
+                || config.kernel_sockets == 0);
+    let lives_on = !was_steered
+        && (is_let_in
+            || config.kernel_sockets != 0
+                && tables.kernel_socket(&parsed.key) != KernelSocket::None);
+    // A steered binding does not get what the kernel has.
+    let binding = if target.is_steered() { 0 } else { binding };
     Review::new(binding, lives_on)
 }
 
@@ -468,7 +580,13 @@ impl<'a, T: Kernel + ?Sized> Context<'a, T> {
     /// The binding of the packet's local endpoint; of a group `current`, if it is a member.
     #[inline(always)]
     fn binding(&self, current: u16) -> u16 {
-        binding_of(self.tables, self.parsed, self.interface, current)
+        binding_of(
+            self.tables,
+            &self.parsed.key,
+            self.parsed.family,
+            self.interface,
+            current,
+        )
     }
 
     /// Where a binding sends its packets, and whether they are to make no rows.
@@ -503,19 +621,20 @@ impl<'a, T: Kernel + ?Sized> Context<'a, T> {
             Tracking::No
         };
         let decision = if binding != 0 {
-            let refusal = match target {
-                Target::Drop => Some(Decision::drop(Stage::Binding, Reason::Bound)),
-                Target::Reject => Some(Decision::reject(Stage::Binding, Reason::Bound)),
-                _ => None,
+            let decision = Decision::by(target, Stage::Binding, Reason::Bound).of_binding(binding);
+            let decision = if matches!(target, Target::Stack) {
+                decision
+            } else {
+                self.if_ours(is_local, decision)
             };
-            if let Some(refusal) = refusal {
-                let decision = self.if_ours(is_local, refusal.of_binding(binding));
+            let is_handed_on = matches!(decision.verdict, Verdict::Redirect);
+            if !matches!(target, Target::Stack) && !is_handed_on {
                 return (decision, Tracking::No);
             }
             if untracked {
                 tracking = Tracking::No;
             }
-            Decision::pass(Stage::Binding, Reason::Bound).of_binding(binding)
+            decision
         } else if is_default_pass {
             Decision::pass(Stage::Default, Reason::Unbound)
         } else if self.is_probation_over() {
@@ -560,21 +679,27 @@ impl<'a, T: Kernel + ?Sized> Context<'a, T> {
         }
     }
 
-    /// Drops or refuses only what this host itself would have received. The routing table is asked
+    /// Drops, refuses or steers only what this host itself would have received. The routing table is asked
     /// too: addresses may have gone since they were entered.
     #[inline(always)]
-    fn if_ours(&self, is_local: bool, refusal: Decision) -> Decision {
+    fn if_ours(&self, is_local: bool, decision: Decision) -> Decision {
         if is_local && !self.tables.may_forward(&self.parsed.key) {
-            refusal
+            decision
         } else {
-            Decision::pass(refusal.stage, Reason::NotLocal)
+            Decision::pass(decision.stage, Reason::NotLocal)
         }
     }
 
     /// Whether the destination is one of this host's own addresses.
     #[inline(always)]
     fn is_local(&self) -> bool {
-        is_own(self.tables, self.parsed, self.config)
+        let key = &self.parsed.key;
+        is_own(
+            self.tables,
+            &key.local_address,
+            self.parsed.family,
+            self.config,
+        )
     }
 
     /// Whether a packet that a socket of the kernel takes makes a row, so that the next one need
@@ -600,16 +725,16 @@ impl<'a, T: Kernel + ?Sized> Context<'a, T> {
 #[inline(always)]
 pub(crate) fn binding_of<T: Tables + ?Sized>(
     tables: &T,
-    parsed: &Parsed,
+    key: &ConnectionKey,
+    family: Family,
     interface: &Interface,
     current: u16,
 ) -> u16 {
-    let key = &parsed.key;
     let binding = matcher::find(
         tables,
         &Endpoint {
             address: key.local_address,
-            family: parsed.family,
+            family,
             protocol: key.protocol,
             ifindex: interface.ifindex,
             port: key.local_port,
@@ -637,9 +762,13 @@ pub(crate) fn target_of<T: Tables + ?Sized>(tables: &T, binding: u16) -> (Target
     }
 }
 
-/// Whether the local address of a packet is one of this host's own.
+/// Whether an address is one of this host's own.
 #[inline(always)]
-pub(crate) fn is_own<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, config: &Config) -> bool {
-    let address = &parsed.key.local_address;
-    address.is_v4_loopback(parsed.family) || tables.is_local(address, config.local_prefixes != 0)
+pub(crate) fn is_own<T: Tables + ?Sized>(
+    tables: &T,
+    address: &Address,
+    family: Family,
+    config: &Config,
+) -> bool {
+    address.is_v4_loopback(family) || tables.is_local(address, config.local_prefixes != 0)
 }

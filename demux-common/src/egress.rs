@@ -17,15 +17,15 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct Departure {
-    /// The interface by which it leaves.
-    pub ifindex: u32,
     /// Segments that the device or the kernel will cut it into; 0 and 1 both mean that it is sent
     /// as it is.
     pub segments: u32,
+    /// The interface by which it leaves.
+    pub ifindex: u32,
     /// Not 0 where it came in by some interface before: then it is forwarded.
     pub is_forwarded: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Not 0 where no hook has seen it, and the owner of its connection says that it has left.
+    pub is_reported: u32,
 }
 
 /// Enters a packet that leaves into the connection table.
@@ -35,20 +35,29 @@ where
     P: Packet + ?Sized,
     T: Tables,
 {
-    let Some((slot, _)) = interface_of(tables, departure.ifindex) else {
+    if interface_of(tables, departure.ifindex).is_none() {
         return;
-    };
+    }
     let mut parsed = Parsed::EMPTY;
     if parse_into(packet, &mut parsed).is_err() {
         return;
     }
     parsed.turn();
-    let (packets, bytes) = departure.size(&parsed);
-    if tables.leaves(&parsed, packets, bytes) || tables.follow_departing(&parsed, departure) {
+    enter(tables, &parsed, departure);
+}
+
+/// The same, of a packet that was parsed and turned round.
+#[inline(always)]
+pub fn enter<T: Tables>(tables: &T, parsed: &Parsed, departure: &Departure) {
+    let Some((slot, _)) = interface_of(tables, departure.ifindex) else {
+        return;
+    };
+    let (packets, bytes) = departure.size(parsed);
+    if tables.leaves(parsed, packets, bytes) || tables.follow_departing(parsed, departure) {
         return;
     }
-    if let Some(binding) = tables.admit_departing(&parsed, departure, slot) {
-        tables.track_departing(&parsed, departure, slot, binding);
+    if let Some(binding) = tables.admit_departing(parsed, departure, slot) {
+        tables.track_departing(parsed, departure, slot, binding);
     }
 }
 
@@ -105,14 +114,22 @@ pub fn admit<T: Tables + ?Sized>(
     let (Some(interface), Some(config)) = (tables.interface(slot), tables.config()) else {
         return None;
     };
-    if departure.is_forwarded != 0 || !parsed.may_be_tracked() || !is_own(tables, parsed, config) {
+    let (key, family) = (&parsed.key, parsed.family);
+    if departure.is_forwarded != 0
+        || !parsed.may_be_tracked()
+        || !is_own(tables, &key.local_address, family, config)
+    {
         return None;
     }
-    let binding = binding_of(tables, parsed, interface, 0);
+    let binding = binding_of(tables, key, family, interface, 0);
     let (target, untracked) = target_of(tables, binding);
-    let is_left_out = untracked
-        || !matches!(target, Target::Stack)
-        || binding == 0 && matches!(config.track, Track::Bound);
+    // What the kernel sends from an endpoint of AF_XDP sockets is not of their connections.
+    let is_sender = match target {
+        Target::Xsk => departure.is_reported != 0,
+        target => target.is_kernel() && departure.is_reported == 0,
+    };
+    let is_left_out =
+        untracked || !is_sender || binding == 0 && matches!(config.track, Track::Bound);
     if is_left_out { None } else { Some(binding) }
 }
 

@@ -1,4 +1,5 @@
 //! The shortest way of a packet: of a connection that is under way, and stays as it is.
+//! Its owner is the stack or an AF_XDP socket.
 //!
 //! Whatever is not plain — an option in the IP header, another state, another epoch, a carry of a
 //! counter, a writer that was faster — takes the long way, which starts from the beginning.
@@ -6,6 +7,7 @@
 use network_types::eth::EtherType;
 
 use crate::{
+    binding::Target,
     config::Config,
     connection::{State, since},
     decide::{Decision, PackedDecision, interface_of},
@@ -16,7 +18,7 @@ use crate::{
     reason::{Reason, Stage, Verdict},
     rows,
     table::{self, Flags, Found, Head, Line, Memory, Probe},
-    tables::Tables,
+    tables::{Kernel, Tables},
     tcp::{self, Side},
     wire::ethernet::Station,
 };
@@ -27,7 +29,7 @@ use crate::{
 pub fn arrives<P, T>(packet: &P, ifindex: u32, tables: &T) -> Option<PackedDecision>
 where
     P: Packet + ?Sized,
-    T: Tables,
+    T: Kernel,
 {
     let (slot, interface) = interface_of(tables, ifindex)?;
     let (station, ether_type) = plain::ethernet(packet)?;
@@ -39,26 +41,50 @@ where
         let (addresses, segment) = plain::ipv4(packet)?;
         let probe = Probe::v4(addresses, segment.ports, tables, tables.homes());
         let found = table::find_v4(tables, &probe)?;
+        may_be_steady(tables, &found)?;
         (steady(tables, &found, &segment, config)?, segment.bytes)
     } else if ether_type == EtherType::Ipv6 as u16 {
         let (addresses, segment) = plain::ipv6(packet)?;
         let probe = Probe::v6(&addresses, segment.ports, tables, tables.homes());
         let found = table::find_v6(tables, &probe, &addresses)?;
+        may_be_steady(tables, &found)?;
         (steady(tables, &found, &segment, config)?, segment.bytes)
     } else {
         return None;
     };
-    let bytes = u64::from(bytes);
-    tables.count(slot, Verdict::Pass, Reason::Connection, bytes);
     let binding = head.binding();
-    if binding != 0 {
-        tables.count_binding(binding, bytes);
+    let mut decision = Decision::pass(Stage::Connection, Reason::Connection)
+        .of_binding(binding)
+        .pack();
+    if binding == 0 {
+        tables.count(slot, Verdict::Pass, Reason::Connection, u64::from(bytes));
+        return Some(decision);
     }
-    Some(
-        Decision::pass(Stage::Connection, Reason::Connection)
-            .of_binding(binding)
-            .pack(),
-    )
+    if is_steered(tables, binding) {
+        decision = tables.to_socket(ifindex, bytes, decision.to(Target::Xsk));
+    }
+    tables.count_packed(slot, decision, u64::from(bytes));
+    tables.count_binding(binding, u64::from(bytes));
+    Some(decision)
+}
+
+/// Leaves the connections of other CPUs to the long way, before anything is counted: what goes there
+/// may need its checksum, and a place found by its four-tuple.
+#[inline(always)]
+fn may_be_steady<T: Tables>(tables: &T, found: &Found<<T as Memory>::Line>) -> Option<()> {
+    let index = found.head.binding();
+    if index != 0 && matches!(tables.binding(index)?.target, Target::Cpu) {
+        return None;
+    }
+    Some(())
+}
+
+/// Whether a binding, which is not one of CPUs, goes to AF_XDP sockets.
+#[inline(always)]
+fn is_steered<T: Tables>(tables: &T, index: u16) -> bool {
+    tables
+        .binding(index)
+        .is_some_and(|binding| binding.target.is_steered())
 }
 
 /// Applies a segment that arrived to its row, if that is steady.

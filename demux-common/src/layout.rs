@@ -1,7 +1,7 @@
 //! The names and the version of what is pinned: the contract between one demux and the next.
 
 /// The version of all map types together. A pinned instance of another version is refused.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Names of maps, which are also the names of their pins. At most 15 bytes, as the kernel keeps no more.
 pub mod map {
@@ -49,6 +49,18 @@ pub mod map {
     pub const SOURCES: &str = "SOURCES";
     /// [`crate::reject::Budget`], per CPU.
     pub const REPLY_BUDGET: &str = "REPLY_BUDGET";
+    /// The CPUs that packets can be handed to (BPF_MAP_TYPE_CPUMAP), by their number.
+    pub const CPUS: &str = "CPUS";
+    /// [`crate::steering::CpuList`] by index of the binding.
+    pub const CPU_LISTS: &str = "CPU_LISTS";
+    /// AF_XDP sockets (BPF_MAP_TYPE_XSKMAP), by slot: see [`crate::steering`].
+    pub const XSKS: &str = "XSKS";
+    /// [`crate::steering::XskSet`] by index.
+    pub const XSK_SETS: &str = "XSK_SETS";
+    /// [`crate::steering::XskSocket`] by slot.
+    pub const XSK_SOCKETS: &str = "XSK_SOCKETS";
+    /// [`crate::fragments::Owner`] by [`crate::fragments::Datagram`].
+    pub const FRAGMENTS: &str = "FRAGMENTS";
     /// 1 by each local address.
     pub const LOCALS: &str = "LOCALS";
     /// 1 by each local prefix shorter than an address.
@@ -77,6 +89,12 @@ pub mod map {
         EXEC_CGROUPS,
         SOURCES,
         REPLY_BUDGET,
+        CPUS,
+        CPU_LISTS,
+        XSKS,
+        XSK_SETS,
+        XSK_SOCKETS,
+        FRAGMENTS,
         LOCALS,
         LOCAL_PREFIXES,
     ];
@@ -93,6 +111,9 @@ pub mod program {
     pub const EGRESS: &str = "demux_egress";
     /// What changes the connection table for the controller, in test runs only.
     pub const CONTROL: &str = "demux_control";
+    /// What enters into the connection table what the owners of AF_XDP sockets have sent, in test
+    /// runs only.
+    pub const SENT: &str = "demux_sent";
     /// The twin of the ingress program for `explain`.
     pub const EXPLAIN: &str = "demux_explain";
 
@@ -113,7 +134,7 @@ pub mod program {
     pub const BIND: &[&str] = &[BIND_V4, BIND_V6, BOUND_V4, BOUND_V6];
 
     /// Those that every instance has.
-    pub const ALL: &[&str] = &[INGRESS, EGRESS, CONTROL, EXPLAIN];
+    pub const ALL: &[&str] = &[INGRESS, EGRESS, CONTROL, SENT, EXPLAIN];
 }
 
 /// Names of constants that are set before the programs are loaded.
@@ -138,6 +159,14 @@ pub mod capacity {
     pub const LOCAL_PREFIXES: u32 = 1024;
     /// Destinations with a source address.
     pub const SOURCES: u32 = 4096;
+    /// CPUs, where the object is loaded by others: `load` takes as many as the machine may have.
+    pub const CPUS: u32 = 256;
+    /// AF_XDP sockets.
+    pub const XSKS: u32 = 1024;
+    /// Sets of AF_XDP sockets, the unused entry 0 included.
+    pub const XSK_SETS: u32 = 64;
+    /// Datagrams whose later fragments follow the first.
+    pub const FRAGMENTS: u32 = 4096;
     /// Control groups of `demux exec`.
     pub const EXEC_CGROUPS: u32 = 1024;
 }

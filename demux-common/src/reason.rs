@@ -155,7 +155,7 @@ reasons! {
     3 VlanDepth vlan_depth "vlan-depth" "More than two VLAN tags."
     4 BadIpv4Header bad_ipv4_header "bad-ipv4-header" "An IPv4 header whose version or lengths contradict the frame."
     5 BadIpv6Header bad_ipv6_header "bad-ipv6-header" "An IPv6 header whose version or lengths contradict the frame, or with IPv4-mapped addresses."
-    6 Fragment fragment "fragment" "A fragment; only the kernel can put it together."
+    6 Fragment fragment "fragment" "A fragment. Only the kernel can put it together, unless its first part has told whose it is."
     7 Ipv6Extension ipv6_extension "ipv6-extension" "IPv6 extension headers that hide the transport header, or more than six of them."
     8 SourceRouted source_routed "source-routed" "A routing header with further stops: this host is not the destination."
     9 BadTcpHeader bad_tcp_header "bad-tcp-header" "A TCP header whose lengths contradict the packet."
@@ -175,4 +175,7 @@ reasons! {
     23 BadChecksum bad_checksum "bad-checksum" "To be rejected, but damaged: a checksum is wrong."
     24 RateLimited rate_limited "rate-limited" "To be rejected, but too many were answered lately."
     25 NoReplyPath no_reply_path "no-reply-path" "To be rejected, but no reply can leave from the driver: the kernel refuses it; dropped where a socket would take it."
+    26 NoTarget no_target "no-target" "The CPU or the socket that it is bound to is not there: the fallback of the binding applies."
+    27 TooLong too_long "too-long" "Longer than the socket takes that it is bound to: the fallback of the binding applies."
+    28 IcmpError icmp_error "icmp-error" "An ICMP or ICMPv6 error about a connection, which goes to the owner of the connection."
 }

@@ -39,6 +39,21 @@ pub(crate) fn end<T: Tables + ?Sized>(tables: &T, found: &Found<<T as Memory>::L
     }
 }
 
+/// The binding of a row whose packets are handed on by XDP_REDIRECT; `None` where the stack has them.
+#[inline(always)]
+pub(crate) fn steered_owner<T: Tables + ?Sized>(
+    tables: &T,
+    found: &Found<<T as Memory>::Line>,
+) -> Option<u16> {
+    let index = found.head.binding();
+    if index == 0 {
+        return None;
+    }
+    let binding = tables.binding(index)?;
+    let is_own = binding.is_of(table::epoch(tables, found.line));
+    (is_own && binding.target.is_steered()).then_some(index)
+}
+
 /// The row that a packet makes which was sent by `side`, without its times, counts and binding;
 /// `None` where it makes none.
 #[inline(always)]

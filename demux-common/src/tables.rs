@@ -7,14 +7,19 @@ use crate::{
     connection::ConnectionKey,
     decide::{self, PackedDecision, Review},
     egress::{self, Departure},
-    fast, group,
+    fast,
+    fragments::{self, Datagram, Kind, Owner},
+    group, icmp,
     matcher::{self, Endpoint},
     packet::Packet,
     parse::Parsed,
     protocol::Protocol,
     reason::{Reason, Verdict},
     reject::Budget,
+    related,
+    steering::{self, XskSet},
     table::{self, Memory, Numbers},
+    wire::loose::{self, Loose},
 };
 
 /// What the kernel's own tables of sockets say of a four-tuple.
@@ -98,6 +103,16 @@ pub trait Tables: BindingTables + Memory + Numbers {
     fn count_binding(&self, index: u16, bytes: u64);
     /// Counts what happened in the connection table.
     fn count_event(&self, event: TableEvent);
+    /// The coarse monotonic clock, in nanoseconds.
+    fn coarse_ns(&self) -> u64;
+    /// Whose a packet in fragments is.
+    fn kept_owner(&self, datagram: &Datagram) -> Option<Owner>;
+    /// Keeps that; where there is no room, in the place of another.
+    fn keep_owner(&self, datagram: &Datagram, owner: &Owner);
+    /// The CPU of a binding for connections whose four-tuple has this hash.
+    fn cpu(&self, binding: u16, hash: u32) -> Option<u16>;
+    /// Gets the packet ready to be redirected to a CPU; `false` where that takes none.
+    fn redirect_to_cpu(&self, cpu: u32) -> bool;
     /// [`group::member`]; the kernel program puts it into a function of its own.
     #[inline(always)]
     fn member(&self, leader: u16, key: &ConnectionKey, current: u16) -> u16 {
@@ -127,12 +142,80 @@ pub trait Tables: BindingTables + Memory + Numbers {
 
 /// What only arriving packets need: the kernel's own opinion.
 pub trait Kernel: Tables {
-    /// The coarse monotonic clock, in nanoseconds.
-    fn coarse_ns(&self) -> u64;
     /// Asks the kernel's own sockets.
     fn kernel_socket(&self, key: &ConnectionKey) -> KernelSocket;
     /// Whether the routing table might send the packet on, or has no answer.
     fn may_forward(&self, key: &ConnectionKey) -> bool;
+    /// The receive queue by which the packet came.
+    fn rx_queue(&self) -> u32;
+    /// The set of AF_XDP sockets at an index.
+    fn xsk_set(&self, index: u16) -> Option<&XskSet>;
+    /// Gets the packet ready to be redirected to the socket in a slot; `false` where there is none.
+    fn redirect_to_socket(&self, slot: u32) -> bool;
+    /// Fills in the checksum of a TCP segment or UDP datagram if its sender has left that to a device,
+    /// so that the stack takes it from another CPU, where it is not known that it has; `false` where that
+    /// cannot be done.
+    fn complete<P>(&self, packet: &P, parsed: &Parsed, slot: u32) -> bool
+    where
+        P: Packet + ?Sized,
+        Self: Sized;
+    /// [`steering::to_socket`]; the kernel program puts this step, like most below, into a function of
+    /// its own.
+    #[inline(always)]
+    fn to_socket(&self, ifindex: u32, length: u32, decision: PackedDecision) -> PackedDecision {
+        steering::to_socket(self, ifindex, length, decision)
+    }
+    /// [`steering::to_cpu`] of a packet's four-tuple.
+    #[inline(always)]
+    fn to_cpu(&self, key: &ConnectionKey, decision: PackedDecision) -> PackedDecision {
+        steering::to_cpu(self, table::tuple_hash(key, self) as u32, decision)
+    }
+    /// [`loose::read`].
+    #[inline(always)]
+    fn read_loose<P>(&self, packet: &P, offset: usize, header: &mut Loose) -> bool
+    where
+        P: Packet + ?Sized,
+    {
+        loose::read(packet, offset, header)
+    }
+    /// [`fragments::read`].
+    #[inline(always)]
+    fn read_fragment<P>(&self, packet: &P, slot: u32, parsed: &mut Parsed) -> Kind
+    where
+        P: Packet + ?Sized,
+        Self: Sized,
+    {
+        fragments::read(packet, self, slot, parsed)
+    }
+    /// [`fragments::binding`].
+    #[inline(always)]
+    fn binding_of_fragment(&self, parsed: &Parsed, slot: u32) -> u16 {
+        fragments::binding(self, parsed, slot)
+    }
+    /// [`fragments::remember`].
+    #[inline(always)]
+    fn remember_fragments(&self, parsed: &Parsed, binding: u16) {
+        fragments::remember(self, parsed, binding);
+    }
+    /// [`fragments::recall`].
+    #[inline(always)]
+    fn recall_fragments(&self, parsed: &mut Parsed) -> u16 {
+        fragments::recall(self, parsed)
+    }
+    /// [`icmp::read`].
+    #[inline(always)]
+    fn read_icmp<P>(&self, packet: &P, slot: u32, parsed: &mut Parsed) -> bool
+    where
+        P: Packet + ?Sized,
+        Self: Sized,
+    {
+        icmp::read(packet, self, slot, parsed)
+    }
+    /// [`related::owner_of_row`].
+    #[inline(always)]
+    fn owner_of_row(&self, parsed: &Parsed, slot: u32) -> u32 {
+        related::owner_of_row(self, parsed, slot)
+    }
     /// How many refusals this CPU may still send.
     fn budget(&self) -> Budget;
     /// Keeps what is left of it.
@@ -149,8 +232,7 @@ pub trait Kernel: Tables {
     where
         P: Packet + ?Sized,
         Self: Sized;
-    /// [`fast::arrives`]; the kernel program puts this step, like those below, into a function of
-    /// its own.
+    /// [`fast::arrives`].
     #[inline(always)]
     fn arrives<P>(&self, packet: &P, ifindex: u32) -> Option<PackedDecision>
     where
@@ -166,8 +248,8 @@ pub trait Kernel: Tables {
     }
     /// [`decide::review`].
     #[inline(always)]
-    fn review(&self, parsed: &Parsed, slot: u32, current: u16) -> Review {
-        decide::review(self, parsed, slot, current)
+    fn review(&self, parsed: &Parsed, slot: u32, row: PackedDecision) -> Review {
+        decide::review(self, parsed, slot, row)
     }
     /// [`decide::confirm`].
     #[inline(always)]

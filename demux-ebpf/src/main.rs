@@ -1,7 +1,8 @@
 //! The BPF programs: entry points only.
 //!
 //! What they do is [`demux_common::decide`]; here are the maps ([`maps`]), the packet ([`packet`])
-//! and the tables ([`tables`]) that it runs on, and the frame that becomes a refusal ([`reject`]).
+//! and the tables ([`tables`]) that it runs on, the frame that becomes a refusal ([`reject`]), and
+//! the ways to other CPUs and to AF_XDP sockets ([`steering`]).
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
@@ -25,6 +26,8 @@ mod ports;
 #[cfg(target_arch = "bpf")]
 mod reject;
 #[cfg(target_arch = "bpf")]
+mod steering;
+#[cfg(target_arch = "bpf")]
 mod tables;
 
 #[cfg(target_arch = "bpf")]
@@ -42,6 +45,7 @@ mod programs {
         egress::{self, Departure},
         explanation::Explanation,
         reason::Verdict,
+        sent::{self, Sent},
         tables::Tables as _,
     };
 
@@ -50,7 +54,7 @@ mod programs {
         connect::connect,
         packet::Frame,
         ports::{demux_allocate, demux_release},
-        tables::{Maps, demux_execute},
+        tables::{Maps, demux_enter_sent, demux_execute},
     };
 
     /// Decides about every frame that arrives.
@@ -71,7 +75,11 @@ mod programs {
                 xdp_action::XDP_TX
             };
         }
-        // Nothing is handed on yet; a verdict from the future passes.
+        if decision.is(Verdict::Redirect) {
+            // Where to has been told to the kernel.
+            return xdp_action::XDP_REDIRECT;
+        }
+        // A verdict from the future passes.
         xdp_action::XDP_PASS
     }
 
@@ -85,7 +93,7 @@ mod programs {
             segments: unsafe { (*ctx.skb.skb).gso_segs },
             // SAFETY: as above.
             is_forwarded: unsafe { (*ctx.skb.skb).ingress_ifindex },
-            reserved: 0,
+            is_reported: 0,
         };
         // The headers of what this host sends are together mostly, but need not be.
         if ctx.data_end() - ctx.data() < LONGEST_HEADERS {
@@ -133,6 +141,27 @@ mod programs {
             }
             let outcome = demux_execute(&command) as u32;
             frame.write_at(offset + OUTCOME, &outcome);
+        }
+        xdp_action::XDP_DROP
+    }
+
+    /// Enters what the owners of AF_XDP sockets have sent: see [`demux_common::sent`]. Never attached,
+    /// only run on packets of the controller's making.
+    #[xdp]
+    pub(crate) fn demux_sent(ctx: XdpContext) -> u32 {
+        let frame = Frame::new(&ctx);
+        let Some(preamble) = frame.read::<Preamble>(0) else {
+            return xdp_action::XDP_DROP;
+        };
+        for index in 0..sent::BATCH {
+            if index as u64 >= preamble.count {
+                break;
+            }
+            let offset = size_of::<Preamble>() + index * size_of::<Sent>();
+            let Some(sent) = frame.read::<Sent>(offset) else {
+                break;
+            };
+            demux_enter_sent(&sent);
         }
         xdp_action::XDP_DROP
     }

@@ -4,7 +4,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, CpuMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, XskMap, lpm_trie::Key},
     macros::btf_map,
 };
 use demux_common::{
@@ -12,12 +12,14 @@ use demux_common::{
     binding::{AddressKey, Binding, PortProfile, PortSlot, PrefixKey, PrefixMatch},
     config::{Config, Interface, MAX_INTERFACES},
     counters::{InterfaceCounters, TableCounters},
+    fragments::{Datagram, Owner},
     layout::{LocalPrefix, Meta, capacity},
     owned::{Owned, OwnedKey},
     ports::{Barred, Ephemeral, ExecCgroup, HINT_WORDS, PERTURBATIONS},
     protocol::Protocol,
     reason::Count,
     reject::Budget,
+    steering::{CpuList, XskSet, XskSocket},
     table::{self, Cold, Line, Secret},
 };
 
@@ -154,6 +156,26 @@ pub(crate) static SOURCES: LpmTrie<LocalPrefixData, [u8; 16], { capacity::SOURCE
 
 #[btf_map]
 pub(crate) static REPLY_BUDGET: PerCpuArray<Budget, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub(crate) static CPUS: CpuMap<{ capacity::CPUS as usize }> = CpuMap::new();
+
+#[btf_map]
+pub(crate) static CPU_LISTS: Array<CpuList, { capacity::BINDINGS as usize }> = Array::new();
+
+#[btf_map]
+pub(crate) static XSKS: XskMap<{ capacity::XSKS as usize }> = XskMap::new();
+
+#[btf_map]
+pub(crate) static XSK_SETS: Array<XskSet, { capacity::XSK_SETS as usize }> = Array::new();
+
+/// For user space only.
+#[btf_map]
+pub(crate) static XSK_SOCKETS: Array<XskSocket, { capacity::XSKS as usize }> = Array::new();
+
+#[btf_map]
+pub(crate) static FRAGMENTS: LruHashMap<Datagram, Owner, { capacity::FRAGMENTS as usize }> =
+    LruHashMap::new();
 
 const LINES: usize = table::lines(capacity::CONNECTIONS) as usize;
 

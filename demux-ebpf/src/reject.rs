@@ -20,9 +20,9 @@ use crate::{packet::Frame, tables::Maps};
 const OUT_OF_REACH: u64 = u64::MAX;
 
 /// A frame that may be changed, and its context.
-struct Answer<'a> {
-    ctx: &'a XdpContext,
-    frame: Frame,
+pub(crate) struct Answer<'a> {
+    pub(crate) ctx: &'a XdpContext,
+    pub(crate) frame: Frame,
 }
 
 impl Packet for Answer<'_> {

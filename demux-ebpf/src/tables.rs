@@ -24,7 +24,9 @@ use demux_common::{
     counters::InterfaceCounters,
     decide::{self, PackedDecision, Review},
     egress::{self, Departure},
-    fast, group,
+    fast,
+    fragments::{Datagram, Kind, Owner},
+    group,
     layout::LocalPrefix,
     matcher::{self, Endpoint},
     packet::Packet,
@@ -32,14 +34,22 @@ use demux_common::{
     protocol::Protocol,
     reason::{Count, Reason, Verdict},
     reject::Budget,
+    sent::{self, Sent},
+    steering::XskSet,
     table::{self, Choice, Cold, Line, Memory, Numbers},
     tables::{BindingTables, Kernel, KernelSocket, TableEvent, Tables},
+    wire::loose::Loose,
 };
 
 use crate::{
     maps::{self, LocalPrefixData, PrefixData},
     packet::Frame,
     reject::demux_refuse,
+    steering::{
+        demux_binding_of_fragment, demux_complete, demux_owner_of_row, demux_owner_of_row_dry,
+        demux_read_fragment, demux_read_icmp, demux_read_loose, demux_recall, demux_remember,
+        demux_to_cpu, demux_to_socket,
+    },
 };
 
 /// The maps, and the context that helpers want to see. Where they are not `LIVE` every store is
@@ -416,6 +426,36 @@ impl<C, const LIVE: bool> Tables for Maps<C, LIVE> {
     }
 
     #[inline(always)]
+    fn coarse_ns(&self) -> u64 {
+        // SAFETY: the helper has no arguments.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn kept_owner(&self, datagram: &Datagram) -> Option<Owner> {
+        // SAFETY: the value is copied at once.
+        unsafe { maps::FRAGMENTS.get(datagram) }.copied()
+    }
+
+    #[inline(always)]
+    fn keep_owner(&self, datagram: &Datagram, owner: &Owner) {
+        if LIVE {
+            // Where it cannot be kept, the later ones pass.
+            let _ = maps::FRAGMENTS.insert(datagram, owner, 0);
+        }
+    }
+
+    #[inline(always)]
+    fn cpu(&self, binding: u16, hash: u32) -> Option<u16> {
+        maps::CPU_LISTS.get(u32::from(binding))?.pick(hash)
+    }
+
+    #[inline(always)]
+    fn redirect_to_cpu(&self, cpu: u32) -> bool {
+        maps::CPUS.redirect(cpu, 0).is_ok()
+    }
+
+    #[inline(always)]
     fn follow_departing(&self, parsed: &Parsed, departure: &Departure) -> bool {
         demux_follow_departing(parsed, departure) != 0
     }
@@ -464,12 +504,6 @@ const REFUSED: u64 = u64::MAX;
 
 impl<const LIVE: bool> Kernel for Maps<&XdpContext, LIVE> {
     #[inline(always)]
-    fn coarse_ns(&self) -> u64 {
-        // SAFETY: the helper has no arguments.
-        unsafe { bpf_ktime_get_coarse_ns() }
-    }
-
-    #[inline(always)]
     fn kernel_socket(&self, key: &ConnectionKey) -> KernelSocket {
         match key.protocol {
             Protocol::Tcp => match tcp_socket_state(self.ctx, key) {
@@ -514,6 +548,93 @@ impl<const LIVE: bool> Kernel for Maps<&XdpContext, LIVE> {
     }
 
     #[inline(always)]
+    fn rx_queue(&self) -> u32 {
+        self.ctx.rx_queue_index() as u32
+    }
+
+    #[inline(always)]
+    fn xsk_set(&self, index: u16) -> Option<&XskSet> {
+        maps::XSK_SETS.get(u32::from(index))
+    }
+
+    #[inline(always)]
+    fn redirect_to_socket(&self, slot: u32) -> bool {
+        // A test run of the twin ends with XDP_DROP, so nothing is redirected there.
+        maps::XSKS.redirect(slot, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn complete<P: Packet + ?Sized>(&self, _packet: &P, parsed: &Parsed, slot: u32) -> bool {
+        !LIVE || demux_complete(self.ctx.as_ptr().cast(), parsed, slot) != 0
+    }
+
+    #[inline(always)]
+    fn to_socket(&self, ifindex: u32, length: u32, decision: PackedDecision) -> PackedDecision {
+        let ctx = self.ctx.as_ptr().cast();
+        PackedDecision(demux_to_socket(ctx, ifindex, length, decision.0))
+    }
+
+    #[inline(always)]
+    fn to_cpu(&self, key: &ConnectionKey, decision: PackedDecision) -> PackedDecision {
+        PackedDecision(demux_to_cpu(key, decision.0))
+    }
+
+    #[inline(always)]
+    fn read_loose<P: Packet + ?Sized>(
+        &self,
+        _packet: &P,
+        offset: usize,
+        header: &mut Loose,
+    ) -> bool {
+        demux_read_loose(self.ctx.as_ptr().cast(), offset as u32, header) != 0
+    }
+
+    #[inline(always)]
+    fn read_fragment<P: Packet + ?Sized>(
+        &self,
+        _packet: &P,
+        slot: u32,
+        parsed: &mut Parsed,
+    ) -> Kind {
+        match demux_read_fragment(self.ctx.as_ptr().cast(), slot, parsed) {
+            1 => Kind::First,
+            2 => Kind::Later,
+            _ => Kind::Other,
+        }
+    }
+
+    #[inline(always)]
+    fn binding_of_fragment(&self, parsed: &Parsed, slot: u32) -> u16 {
+        demux_binding_of_fragment(self.ctx.as_ptr().cast(), parsed, slot) as u16
+    }
+
+    #[inline(always)]
+    fn remember_fragments(&self, parsed: &Parsed, binding: u16) {
+        if LIVE {
+            demux_remember(parsed, u32::from(binding));
+        }
+    }
+
+    #[inline(always)]
+    fn recall_fragments(&self, parsed: &mut Parsed) -> u16 {
+        demux_recall(parsed) as u16
+    }
+
+    #[inline(always)]
+    fn read_icmp<P: Packet + ?Sized>(&self, _packet: &P, slot: u32, parsed: &mut Parsed) -> bool {
+        demux_read_icmp(self.ctx.as_ptr().cast(), slot, parsed) != 0
+    }
+
+    #[inline(always)]
+    fn owner_of_row(&self, parsed: &Parsed, slot: u32) -> u32 {
+        (if LIVE {
+            demux_owner_of_row(parsed, slot)
+        } else {
+            demux_owner_of_row_dry(parsed, slot)
+        }) as u32
+    }
+
+    #[inline(always)]
     fn refuse<P: Packet + ?Sized>(
         &self,
         _packet: &P,
@@ -553,9 +674,9 @@ impl<const LIVE: bool> Kernel for Maps<&XdpContext, LIVE> {
     }
 
     #[inline(always)]
-    fn review(&self, parsed: &Parsed, slot: u32, current: u16) -> Review {
+    fn review(&self, parsed: &Parsed, slot: u32, row: PackedDecision) -> Review {
         let ctx = self.ctx.as_ptr().cast();
-        Review(demux_review(ctx, parsed, slot, u32::from(current)))
+        Review(demux_review(ctx, parsed, slot, row.0))
     }
 
     #[inline(always)]
@@ -592,7 +713,7 @@ fn arrives_dry(ctx: &XdpContext) -> u64 {
 
 #[inline(always)]
 fn shortest_way<const LIVE: bool>(ctx: &XdpContext) -> u64 {
-    let tables = Maps::<_, LIVE>::new(());
+    let tables = Maps::<_, LIVE>::new(ctx);
     let ifindex = ctx.ingress_ifindex() as u32;
     match fast::arrives(&Frame::new(ctx), ifindex, &tables) {
         Some(decision) => decision.0,
@@ -635,9 +756,9 @@ step! {
 
 step! {
     /// [`decide::review`], which stores nothing.
-    demux_review(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32, current: u32) parsed {
+    demux_review(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32, row: u64) parsed {
         let ctx = XdpContext::new(ctx);
-        decide::review(&Maps::<_, false>::new(&ctx), parsed, slot, current as u16).0
+        decide::review(&Maps::<_, false>::new(&ctx), parsed, slot, PackedDecision(row)).0
     }
 }
 
@@ -716,6 +837,17 @@ step! {
         }
         0
     }
+}
+
+/// [`sent::enter`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn demux_enter_sent(sent: *const Sent) -> u64 {
+    // SAFETY: the verifier holds callers to a readable report, or null.
+    if let Some(sent) = unsafe { sent.as_ref() } {
+        sent::enter(&Maps::<_, true>::new(()), sent);
+    }
+    0
 }
 
 /// [`command::execute`].

@@ -1,6 +1,6 @@
 //! The rows of the connection table as users see them: joined with the bindings and the clock.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{borrow::Cow, collections::HashMap, net::SocketAddr};
 
 use demux_common::{
     binding::Binding,
@@ -11,7 +11,7 @@ use demux_common::{
 
 use crate::{
     Result,
-    bindings::{change::name_of, pattern::to_ip},
+    bindings::{Labels, change::name_of, pattern::to_ip},
     tables::{Tables, now},
 };
 
@@ -61,7 +61,7 @@ pub struct Row {
     /// The name of the binding that owns it, while there is one.
     pub binding: Option<String>,
     /// Where its packets go.
-    pub target: &'static str,
+    pub target: Cow<'static, str>,
     /// Packets that arrived.
     pub rx_packets: u64,
     /// Bytes that arrived.
@@ -94,12 +94,14 @@ impl<'t> Reader<'t> {
     ///
     /// Where a map cannot be read.
     pub fn new(tables: &'t Tables) -> Result<Self> {
-        let bindings = tables.bindings()?.into_iter().collect();
+        let bindings = tables.bindings()?;
+        let labels = Labels::read(tables, &bindings)?;
         let config = tables.config()?;
         Ok(Self {
             tables,
             joiner: Joiner {
-                bindings,
+                bindings: bindings.into_iter().collect(),
+                labels,
                 lifetimes: config.lifetimes,
                 clock: config.clock,
                 now: config.clock.at(now()),
@@ -168,6 +170,7 @@ pub struct Totals {
 #[derive(Debug)]
 struct Joiner {
     bindings: HashMap<u16, Binding>,
+    labels: Labels,
     lifetimes: [u32; State::SLOTS],
     clock: Clock,
     now: u32,
@@ -189,7 +192,9 @@ impl Joiner {
             direction: connection.flags.direction(),
             is_confirmed: connection.is_confirmed(),
             binding: binding.map(name_of),
-            target: binding.map_or("stack", |binding| binding.target.name()),
+            target: binding.map_or("stack".into(), |binding| {
+                self.labels.of(connection.binding, binding)
+            }),
             rx_packets: connection.rx_packets,
             rx_bytes: connection.rx_bytes,
             tx_packets: connection.tx_packets,
@@ -229,7 +234,7 @@ impl Joiner {
 mod tests {
     use demux_common::{
         address::{Address, Family},
-        binding::{NAME_LEN, Target},
+        binding::NAME_LEN,
         connection::Timeouts,
         table::Flags,
         tcp::Half,
@@ -250,11 +255,7 @@ mod tests {
             family: Family::Ipv4,
             protocol: Protocol::Tcp,
             prefix_len: 0,
-            target: Target::Stack,
-            flags: 0,
-            reserved: 0,
-            next_member: 0,
-            reserved_2: [0; 3],
+            ..Binding::FREE
         }
     }
 

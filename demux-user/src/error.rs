@@ -159,6 +159,30 @@ pub enum Error {
     /// The binding table has no room.
     #[error("the binding table is full ({0} bindings)")]
     BindingTableFull(u32),
+    /// A living process has the set of sockets.
+    #[error("the socket set {name:?} is taken by process {pid} ({process})")]
+    SocketSetTaken {
+        /// The name of the set.
+        name: String,
+        /// The process that owns it.
+        pid: u32,
+        /// The name of that process.
+        process: String,
+    },
+    /// The set of sockets was given to somebody else meanwhile.
+    #[error("the socket set {0:?} is not this process's any more")]
+    SocketSetLost(String),
+    /// No set of sockets more.
+    #[error("cannot name another socket set: all {0} are in use")]
+    SocketSetsFull(u16),
+    /// No slots in a row for the sockets.
+    #[error("no room for {wanted} more sockets: there are {max} slots in all")]
+    SocketSlotsFull {
+        /// How many sockets there should have been.
+        wanted: u32,
+        /// How many slots there are.
+        max: u32,
+    },
     /// Another XDP program is attached to the interface.
     #[error(
         "cannot attach to {interface}: XDP program {program} (id {program_id}, {mode}) is attached already"
@@ -398,6 +422,12 @@ impl Error {
             Self::NameTaken(_) => ("name_taken", Status::Conflict),
             Self::AmbiguousBinding { .. } => ("ambiguous_binding", Status::Conflict),
             Self::BindingTableFull(_) => ("binding_table_full", Status::Failed),
+            Self::SocketSetTaken { .. } | Self::SocketSetLost(_) => {
+                ("socket_set_taken", Status::Conflict)
+            }
+            Self::SocketSetsFull(_) | Self::SocketSlotsFull { .. } => {
+                ("socket_slots_full", Status::Failed)
+            }
             Self::HookBusy { .. } => ("hook_busy", Status::Conflict),
             Self::OptionsDiffer { .. } => ("options_differ", Status::Conflict),
             Self::UnsafeDefault { .. } => ("unsafe_default", Status::Conflict),
@@ -464,6 +494,19 @@ impl Error {
             Self::NameTaken(name) => format!("choose another name, or: demux unbind {name}"),
             Self::AmbiguousBinding { .. } => "name one of them".into(),
             Self::BindingTableFull(_) => "remove some with: demux unbind NAME".into(),
+            Self::SocketSetTaken { pid, .. } => {
+                format!("choose another name, or end process {pid}; demux xsks lists all sets")
+            }
+            Self::SocketSetLost(_) => "open it again".into(),
+            Self::SocketSetsFull(_) => {
+                "end bindings to sets that nobody uses with: demux unbind NAME; demux xsks lists all sets"
+                    .into()
+            }
+            Self::SocketSlotsFull { .. } => {
+                "each receive queue of each interface takes a slot; reduce the queues with: \
+                 ethtool -L IFACE combined N; demux xsks lists all sockets"
+                    .into()
+            }
             Self::HookBusy { interface, .. } => {
                 format!("see it with: bpftool net show dev {interface}; detach it first")
             }

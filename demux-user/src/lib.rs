@@ -43,6 +43,7 @@ pub mod owned;
 pub mod ports;
 pub mod ports_in_use;
 pub mod preflight;
+pub mod process;
 pub mod render;
 mod secret;
 pub mod settings;

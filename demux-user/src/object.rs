@@ -1,6 +1,6 @@
 //! The BPF object: what is in it, and loading it with its maps pinned.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -11,7 +11,7 @@ use demux_common::{
     table::{self, Secret},
 };
 
-use crate::{Error, Result, secret, state::Paths, tables::Tables};
+use crate::{Error, Result, bpf, secret, state::Paths, tables::Tables};
 
 /// The object that `cargo xtask build` made, or nothing.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/demux.o"));
@@ -41,7 +41,7 @@ impl Capacities {
     pub const MAX_BINDINGS: u32 = 65_535;
 
     /// Entries of each map whose capacity can be chosen.
-    fn entries(self) -> [(&'static str, u32); 8] {
+    fn entries(self) -> [(&'static str, u32); 9] {
         let bindings = self.bindings + 1;
         let lines = table::lines(self.connections);
         [
@@ -49,6 +49,7 @@ impl Capacities {
             (map::CONNECTION_COLD, lines),
             (map::BINDINGS, bindings),
             (map::BINDING_COUNTS, bindings),
+            (map::CPU_LISTS, bindings),
             // Each binding adds at most two bounds to the ports, and each bound at most one profile.
             // Twice as many again, because new profiles are written before old ones are given up.
             (map::PORT_PROFILES, (4 * bindings + 2).min(65_536)),
@@ -86,10 +87,16 @@ pub fn create(paths: &Paths, capacities: Capacities, secret: &Secret) -> Result<
     for (name, entries) in capacities.entries() {
         loader.map_max_entries(name, entries);
     }
+    // The kernel refuses more CPUs than it was built for.
+    loader.map_max_entries(map::CPUS, bpf::possible_cpus().map_err(not_counted)? as u32);
     for name in map::ALL.iter().chain(map::PRIVATE) {
         loader.map_pin_path(name, paths.map(name));
     }
     loader.load(bytes()?).map_err(|error| not_loaded(&error))
+}
+
+fn not_counted(source: io::Error) -> Error {
+    Error::io("count the CPUs of this machine".to_owned(), source)
 }
 
 /// Prepares the programs of the object once more, upon the maps that are pinned below `paths`, for

@@ -2,7 +2,7 @@
 //!
 //! A process that bound such a port would wait for packets in vain, and demux could take the port
 //! away from nobody by surprise. So bindings that bind(2) could express, of one address or any and one
-//! port, and whose target is not the stack, are written to the map that programs on bind(2) look at.
+//! port, and whose packets do not reach its sockets, are written to the map that programs on bind(2) look at.
 //! These are attached to the root of the control groups, by links that are pinned with the others of
 //! the instance: they end with `unload`, with the removal of the pins, and with nothing else.
 //! They are loaded and attached for the first such binding, and detached with the last.
@@ -17,7 +17,7 @@ use std::{
 
 use demux_common::{
     address::ANY_V6,
-    binding::{Binding, Target},
+    binding::Binding,
     layout::program,
     overlap::Endpoint,
     owned::{Owned, OwnedKey, PLACES},
@@ -68,7 +68,7 @@ pub fn is_owner(binding: &Binding) -> bool {
 
 fn endpoint(binding: &Binding) -> Option<Endpoint> {
     let is_one_port = binding.first_port == binding.last_port && binding.first_port != 0;
-    if binding.target == Target::Stack || !is_one_port {
+    if binding.target.is_kernel() || !is_one_port {
         return None;
     }
     Endpoint::of(binding)

@@ -2,6 +2,7 @@
 //! are reserved by the settings, joined.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashSet},
     net::{IpAddr, Ipv6Addr},
 };
@@ -13,7 +14,7 @@ use demux_common::{
 
 use crate::{
     Result,
-    bindings::{LocalAddress, Pattern, Ports, change::name_of, pattern::to_ip},
+    bindings::{Labels, LocalAddress, Pattern, Ports, change::name_of, pattern::to_ip},
     bpffs::BpfFs,
     connections::Reader,
     netns::NetworkNamespace,
@@ -84,7 +85,7 @@ pub enum PortOwner {
         /// The index of its device; 0 for every device.
         ifindex: u32,
         /// Where its packets go.
-        target: &'static str,
+        target: Cow<'static, str>,
     },
     /// Ports that were allocated for connections to come.
     Reservation {
@@ -221,13 +222,14 @@ fn endpoint(socket: &Socket) -> Pattern {
 
 fn bindings(tables: &Tables, wanted: &Wanted) -> Result<Vec<PortUse>> {
     let mut bindings = tables.bindings()?;
+    let labels = Labels::read(tables, &bindings)?;
     bindings.sort_by_cached_key(|(_, binding)| {
         let pattern = Pattern::of(binding);
         (pattern.precedence(), binding.ifindex == 0, name_of(binding))
     });
     Ok(bindings
         .iter()
-        .map(|(_, binding)| {
+        .map(|(index, binding)| {
             let local = Pattern::of(binding);
             PortUse {
                 protocol: local.protocol,
@@ -236,7 +238,7 @@ fn bindings(tables: &Tables, wanted: &Wanted) -> Result<Vec<PortUse>> {
                     name: name_of(binding),
                     local,
                     ifindex: binding.ifindex,
-                    target: binding.target.name(),
+                    target: labels.of(*index, binding),
                 },
             }
         })

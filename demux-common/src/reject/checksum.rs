@@ -10,7 +10,7 @@
 //! section 8.1).
 
 use super::Rewrite;
-use crate::{address::Family, parse::Parsed, protocol::Protocol};
+use crate::{address::Family, parse::Parsed, protocol::Protocol, wire::ethernet};
 
 /// What all words of a header or packet with a correct checksum add up to.
 const GOOD: u16 = 0xffff;
@@ -82,37 +82,64 @@ pub const fn pseudo(addresses: u64, protocol: u8, length: u32) -> u64 {
     addresses + (protocol as u32).to_be() as u64 + length.to_be() as u64
 }
 
+/// Fills in the checksum of a TCP segment or UDP datagram that shows the sum of its pseudo header, and
+/// leaves every other as it is. `false` where not the whole packet is within reach, or it is damaged.
+#[inline(always)]
+pub fn complete<F: Rewrite>(frame: &mut F, parsed: &Parsed) -> bool {
+    complete_within(frame, parsed).is_some()
+}
+
+#[inline(always)]
+fn complete_within<F: Rewrite>(frame: &mut F, parsed: &Parsed) -> Option<()> {
+    let network = ethernet::read(frame).ok()?.payload;
+    let total = total(frame, parsed, network)?;
+    let transport = transport(parsed) & FURTHEST;
+    let (length, found) = shown(frame, parsed, network, total, transport)?;
+    let pseudo = fold(pseudo(
+        addresses(parsed),
+        parsed.key.protocol.ip_number(),
+        length as u32,
+    ));
+    if length > LONGEST {
+        return None;
+    }
+    if found != pseudo {
+        return Some(());
+    }
+    let sum = fold(u64::from(frame.sum(
+        transport,
+        length,
+        u32::from(pseudo),
+    )?));
+    // Once in 65,536 packets the right checksum looks like that.
+    if sum == GOOD {
+        return Some(());
+    }
+    // The field itself was added too.
+    let sum = !fold(u64::from(sum) + u64::from(!found));
+    let sum = if sum == 0 { GOOD } else { sum };
+    let field = match parsed.key.protocol {
+        Protocol::Tcp => TCP_CHECKSUM,
+        Protocol::Udp => UDP_CHECKSUM,
+    };
+    frame.put(transport + field, &sum);
+    Some(())
+}
+
 /// Whether the checksums of a packet whose IP header is at `network` are good: the number of bytes
 /// of the IP packet, or `None`.
 #[inline(always)]
 pub(super) fn verify<F: Rewrite>(frame: &F, parsed: &Parsed, network: usize) -> Option<usize> {
-    let total = match parsed.family {
-        Family::Ipv4 => {
-            let [first, _, high, low] = *frame.get::<4>(network)?;
-            let header_len = usize::from(first & 0x0f) * 4;
-            if fold(u64::from(frame.sum(network, header_len, 0)?)) != GOOD {
-                return None;
-            }
-            usize::from(u16::from_be_bytes([high, low]))
+    if matches!(parsed.family, Family::Ipv4) {
+        let [first, ..] = *frame.get::<4>(network)?;
+        let header_len = usize::from(first & 0x0f) * 4;
+        if fold(u64::from(frame.sum(network, header_len, 0)?)) != GOOD {
+            return None;
         }
-        Family::Ipv6 => {
-            let [_, _, _, _, high, low] = *frame.get::<6>(network)?;
-            usize::from(u16::from_be_bytes([high, low])) + IPV6_HEADER
-        }
-    };
+    }
+    let total = total(frame, parsed, network)?;
     let transport = transport(parsed) & FURTHEST;
-    let (length, found) = match parsed.key.protocol {
-        Protocol::Tcp => {
-            let [.., high, low] = *frame.get::<{ TCP_CHECKSUM + 2 }>(transport)?;
-            let length = (network + total).wrapping_sub(transport);
-            (length, u16::from_ne_bytes([high, low]))
-        }
-        Protocol::Udp => {
-            let [_, _, _, _, a, b, high, low] = *frame.get::<{ UDP_CHECKSUM + 2 }>(transport)?;
-            let length = usize::from(u16::from_be_bytes([a, b]));
-            (length, u16::from_ne_bytes([high, low]))
-        }
-    };
+    let (length, found) = shown(frame, parsed, network, total, transport)?;
     if length > LONGEST {
         return None;
     }
@@ -130,6 +157,44 @@ pub(super) fn verify<F: Rewrite>(frame: &F, parsed: &Parsed, network: usize) -> 
     }
     let sum = frame.sum(transport, length, u32::from(pseudo))?;
     (fold(u64::from(sum)) == GOOD).then_some(total)
+}
+
+/// How many bytes the IP packet at `network` has.
+#[inline(always)]
+fn total<F: Rewrite>(frame: &F, parsed: &Parsed, network: usize) -> Option<usize> {
+    Some(match parsed.family {
+        Family::Ipv4 => {
+            let [_, _, high, low] = *frame.get::<4>(network)?;
+            usize::from(u16::from_be_bytes([high, low]))
+        }
+        Family::Ipv6 => {
+            let [_, _, _, _, high, low] = *frame.get::<6>(network)?;
+            usize::from(u16::from_be_bytes([high, low])) + IPV6_HEADER
+        }
+    })
+}
+
+/// How many bytes the checksum of the transport header is for, and what it shows.
+#[inline(always)]
+fn shown<F: Rewrite>(
+    frame: &F,
+    parsed: &Parsed,
+    network: usize,
+    total: usize,
+    transport: usize,
+) -> Option<(usize, u16)> {
+    Some(match parsed.key.protocol {
+        Protocol::Tcp => {
+            let [.., high, low] = *frame.get::<{ TCP_CHECKSUM + 2 }>(transport)?;
+            let length = (network + total).wrapping_sub(transport);
+            (length, u16::from_ne_bytes([high, low]))
+        }
+        Protocol::Udp => {
+            let [_, _, _, _, a, b, high, low] = *frame.get::<{ UDP_CHECKSUM + 2 }>(transport)?;
+            let length = usize::from(u16::from_be_bytes([a, b]));
+            (length, u16::from_ne_bytes([high, low]))
+        }
+    })
 }
 
 /// Where the transport header begins.

@@ -13,7 +13,7 @@ const MAX_PAYLOAD: usize = u16::MAX as usize;
 
 const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
 const ROUTING: u8 = IpProto::Ipv6Route as u8;
-const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
+pub(super) const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
 const AUTHENTICATION: u8 = IpProto::Ah as u8;
 const DESTINATION_OPTIONS: u8 = IpProto::Ipv6Opts as u8;
 const MOBILITY: u8 = IpProto::MobilityHeader as u8;
@@ -78,10 +78,8 @@ pub fn read<P: Packet + ?Sized>(
                 }
                 8
             }
-            // Counted in words of four bytes, not of eight (RFC 4302, section 2.2).
-            AUTHENTICATION => (usize::from(length) + 2) * 4,
             ROUTING if fourth != 0 => return Err(Reason::SourceRouted),
-            _ => (usize::from(length) + 1) * 8,
+            _ => extension_len(next, length),
         };
         walked += bytes;
         next = following;
@@ -99,8 +97,18 @@ pub fn read<P: Packet + ?Sized>(
     })
 }
 
+/// Bytes of an extension header, by its type and its field for the length.
 #[inline(always)]
-const fn is_extension(next_header: u8) -> bool {
+pub(super) const fn extension_len(next_header: u8, length: u8) -> usize {
+    match next_header {
+        // Counted in words of four bytes, not of eight (RFC 4302, section 2.2).
+        AUTHENTICATION => (length as usize + 2) * 4,
+        _ => (length as usize + 1) * 8,
+    }
+}
+
+#[inline(always)]
+pub(super) const fn is_extension(next_header: u8) -> bool {
     matches!(
         next_header,
         HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY

@@ -5,6 +5,7 @@
 pub mod ethernet;
 pub mod ipv4;
 pub mod ipv6;
+pub mod loose;
 pub mod tcp;
 pub mod udp;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use demux_common::{
-    binding::{Binding, Target},
+    binding::Binding,
     overlap::{Endpoint, overlaps},
 };
 use ipnet::IpNet;
@@ -116,7 +116,7 @@ impl Host {
 ///
 /// [`Error::SocketInUse`], and where sock_diag cannot be asked.
 pub(super) fn check_sockets(binding: &Binding) -> Result<()> {
-    if binding.target == Target::Stack {
+    if binding.target.is_kernel() {
         return Ok(());
     }
     let Some(endpoint) = conflict::bindable(binding) else {

@@ -3,16 +3,17 @@
 use std::{collections::HashSet, slice};
 
 use demux_common::{
-    binding::{Binding, NAME_LEN, Target},
+    binding::{Binding, NAME_LEN},
     config::Config,
     protocol::Protocol,
 };
 
 use super::{
-    Compiled, Pattern,
+    Compiled, Destination, Pattern,
     admission::{self, Host, written},
     compile, conflict,
     publish::{publish, withdraw},
+    steering::{self, SetIndexes},
 };
 use crate::{
     Error, Result, bpf,
@@ -31,7 +32,10 @@ pub struct BindRequest {
     /// The local endpoints.
     pub pattern: Pattern,
     /// Where their packets go.
-    pub target: Target,
+    pub target: Destination,
+    /// What becomes of packets that the target cannot take; `None` for what is usual: they go up the
+    /// stack instead of to a CPU, and are dropped instead of going to sockets.
+    pub fallback: Option<Fallback>,
     /// The name; generated where there is none.
     pub name: Option<String>,
     /// The index of the device; 0 for every device.
@@ -42,16 +46,50 @@ pub struct BindRequest {
     pub freebind: bool,
 }
 
+/// What becomes of packets that a CPU or a socket cannot take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// They are dropped: the kernel would refuse what it does not know, and so end the connections.
+    Drop,
+    /// They go up the stack.
+    Stack,
+}
+
+impl Fallback {
+    /// The word that users write.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Stack => "stack",
+        }
+    }
+
+    /// That of a binding; `None` where its target takes everything.
+    #[must_use]
+    pub const fn of(binding: &Binding) -> Option<Self> {
+        if !binding.target.is_steered() {
+            return None;
+        }
+        Some(if binding.has(Binding::FALLBACK_STACK) {
+            Self::Stack
+        } else {
+            Self::Drop
+        })
+    }
+}
+
 impl BindRequest {
     /// A binding of local endpoints, written as for `demux bind`, with nothing else asked for.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidArgument`].
-    pub fn new(protocol: Protocol, local: &str, target: Target) -> Result<Self> {
+    pub fn new(protocol: Protocol, local: &str, target: Destination) -> Result<Self> {
         Ok(Self {
             pattern: Pattern::parse(protocol, local, false)?,
             target,
+            fallback: None,
             name: None,
             ifindex: 0,
             flags: 0,
@@ -94,13 +132,19 @@ pub fn bind(bpffs: &BpfFs, request: &BindRequest) -> Result<String> {
 ///
 /// # Errors
 ///
-/// [`Error::NotLoaded`], [`Error::NameTaken`], [`Error::BindingTableFull`], and what bind(2) would
+/// [`Error::NotLoaded`], [`Error::NameTaken`], [`Error::BindingTableFull`], [`Error::InvalidArgument`]
+/// for a CPU that is not there, [`Error::SocketSetsFull`], and what bind(2) would
 /// refuse: [`Error::AddressInUse`] beside another binding, [`Error::SocketInUse`] beside a socket of
 /// the kernel unless the target is the stack, [`Error::AddressNotAvailable`], and
 /// [`Error::MissingCapability`] for a privileged port. [`Error::GroupFull`].
 pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> {
-    for name in requests.iter().filter_map(|request| request.name.as_ref()) {
-        check_name(name)?;
+    for request in requests {
+        if let Some(name) = &request.name {
+            check_name(name)?;
+        }
+        if let Destination::Cpus(cpus) = &request.target {
+            cpus.check_online()?;
+        }
     }
     let instance = open(bpffs)?;
     let tables = Tables::open(&instance, Access::ReadWrite)?;
@@ -117,12 +161,17 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
         .filter_map(|index| u16::try_from(index).ok())
         .filter(|index| !used.contains(index));
     let host = Host::read()?;
+    let sets = SetIndexes::choose(&tables, requests)?;
     let mut names = Vec::new();
     for request in requests {
         let name = choose_name(request, &taken)?;
         let index = free.next().ok_or(Error::BindingTableFull(max))?;
         epoch = Config::next_epoch(epoch);
-        let binding = stored(request, &name, epoch);
+        let binding = Binding {
+            set: sets.of(&request.target),
+            steered_until: tables.steered_until(index)?,
+            ..stored(request, &name, epoch)
+        };
         host.admit(&request.pattern, request.freebind)?;
         if let Some(holder) = conflict::holder(&binding, bindings.iter().map(|(_, other)| other)) {
             return Err(Error::AddressInUse {
@@ -138,19 +187,23 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
     let compiled = compile(&bindings)?;
 
     locals::refresh(&tables)?;
-    if requests.iter().any(|r| r.target == Target::Reject) {
+    if requests.iter().any(|r| r.target == Destination::Reject) {
         renew_replies(&tables)?;
     }
     let new = bindings.split_off(old);
-    if let Err(error) = enter(instance.paths(), &tables, &bindings, &new, &compiled) {
+    let prepared = steering::prepare(&tables, requests, &new, &sets);
+    if let Err(error) =
+        prepared.and_then(|()| enter(instance.paths(), &tables, &bindings, &new, &compiled))
+    {
         // What was published of them is found by nobody once all else is as it was.
         let mut before = compile(&bindings)?;
         owned::renew(instance.paths(), &tables, &bindings)?;
         before.relinked = bindings;
         withdraw(&tables, &before)?;
-        for (index, _) in new {
-            tables.clear_binding(index)?;
+        for (index, binding) in &new {
+            tables.clear_binding(*index, binding.steered_until)?;
         }
+        steering::tidy(&tables)?;
         return Err(error);
     }
     let config = Config {
@@ -206,7 +259,13 @@ pub fn unbind(bpffs: &BpfFs, selector: &Selector) -> Result<String> {
         let _ = bpf::synchronize();
     }
     owned::renew(instance.paths(), &tables, &bindings)?;
-    tables.clear_binding(index)?;
+    let steered_until = if binding.target.is_steered() {
+        config.epoch
+    } else {
+        binding.steered_until
+    };
+    tables.clear_binding(index, steered_until)?;
+    steering::tidy(&tables)?;
     ports::bar_bound(&tables, &bindings)?;
     Ok(name_of(&binding))
 }
@@ -266,6 +325,10 @@ fn stored(request: &BindRequest, name: &str, epoch: u32) -> Binding {
     let (address, family, prefix_len, v6_only) = request.pattern.stored_address();
     let mut bytes = [0; NAME_LEN];
     bytes[..name.len()].copy_from_slice(name.as_bytes());
+    let falls_back = match request.fallback {
+        Some(fallback) => fallback == Fallback::Stack,
+        None => matches!(request.target, Destination::Cpus(_)),
+    };
     Binding {
         address,
         name: bytes,
@@ -276,11 +339,15 @@ fn stored(request: &BindRequest, name: &str, epoch: u32) -> Binding {
         family,
         protocol: request.pattern.protocol,
         prefix_len,
-        target: request.target,
-        flags: request.flags | if v6_only { Binding::V6_ONLY } else { 0 },
-        reserved: 0,
-        next_member: 0,
-        reserved_2: [0; 3],
+        target: request.target.target(),
+        flags: request.flags
+            | if v6_only { Binding::V6_ONLY } else { 0 }
+            | if falls_back {
+                Binding::FALLBACK_STACK
+            } else {
+                0
+            },
+        ..Binding::FREE
     }
 }
 

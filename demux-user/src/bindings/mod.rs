@@ -4,11 +4,14 @@ mod admission;
 pub mod change;
 pub mod compile;
 mod conflict;
+pub mod destination;
 pub mod pattern;
 pub mod publish;
+pub(crate) mod steering;
 
 pub use self::{
-    change::{BindRequest, Selector, bind, bind_all, unbind},
+    change::{BindRequest, Fallback, Selector, bind, bind_all, unbind},
     compile::{Compiled, compile},
+    destination::{Destination, Labels, SetName},
     pattern::{LocalAddress, Pattern, Ports},
 };

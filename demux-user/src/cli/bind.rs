@@ -1,9 +1,6 @@
 //! `demux bind`: make a binding.
 
-use demux_common::{
-    binding::{Binding, Target},
-    protocol::Protocol,
-};
+use demux_common::{binding::Binding, protocol::Protocol};
 
 use super::{
     Outcome,
@@ -13,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    bindings::{self, BindRequest, Pattern},
+    bindings::{self, BindRequest, Destination, Fallback, Pattern},
     bpffs::BpfFs,
     interface, owned,
     render::{List, NameRow, Row as _, printable},
@@ -25,18 +22,13 @@ pub(super) const PROTOCOLS: Words<Protocol> = Words {
     later: &[],
 };
 
-const TARGETS: Words<Target> = Words {
-    what: "target",
+const FALLBACKS: Words<Fallback> = Words {
+    what: "fallback",
     words: &[
-        ("stack", Target::Stack, "up the kernel's stack"),
-        ("drop", Target::Drop, "nowhere"),
-        (
-            "reject",
-            Target::Reject,
-            "nowhere, and the sender is told at once",
-        ),
+        ("drop", Fallback::Drop, "it is dropped"),
+        ("stack", Fallback::Stack, "it goes up the kernel's stack"),
     ],
-    later: &["cpu:", "xsk:"],
+    later: &[],
 };
 
 /// Bind local endpoints
@@ -54,6 +46,11 @@ const TARGETS: Words<Target> = Words {
 /// and prefixes only conflict with the same ones. Of those that share, the last wins, and all of them
 /// together with --reuse-port.
 ///
+/// TARGET is stack (the kernel's, as without demux), drop, reject (drop, and the sender is told),
+/// cpu:LIST (the kernel's stack on other CPUs, such as cpu:1-3,7: connections spread over them, and
+/// each stays on its own) or xsk:NAME (the AF_XDP sockets of a program that has opened the set NAME;
+/// see demux xsks). While nobody has sockets there, --fallback says what happens.
+///
 /// Several are bound together, or none. Without --name, names are generated and printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -67,9 +64,12 @@ pub(super) struct Args {
     /// More of both, bound with the same options
     #[arg(value_name = "PROTO LOCAL")]
     more: Vec<String>,
-    /// Where their packets go [default: stack]
-    #[arg(long = "to", value_name = "TARGET", value_parser = TARGETS)]
-    target: Option<Target>,
+    /// Where their packets go: stack, drop, reject, cpu:LIST or xsk:NAME [default: stack]
+    #[arg(long = "to", value_name = "TARGET")]
+    target: Option<String>,
+    /// What becomes of packets that the CPU or socket cannot take [default: stack for cpu:, drop for xsk:]
+    #[arg(long, value_name = "WHERE", value_parser = FALLBACKS)]
+    fallback: Option<Fallback>,
     /// What to call the binding
     #[arg(long)]
     name: Option<String>,
@@ -101,6 +101,8 @@ EXAMPLES:
   demux bind tcp :23 --to drop             nobody speaks telnet
   demux bind udp :* --to reject            no datagrams, and no waiting for answers
   demux bind tcp :53 udp :53               both or neither
+  demux bind tcp :8080 --to cpu:2-5        four CPUs share the connections
+  demux bind udp :53 --to xsk:dns          datagrams for the sockets of a program
   demux bind udp :* --dev eth1 --untracked";
 
 impl Args {
@@ -117,6 +119,19 @@ impl Args {
             Some(name) => interface::by_name(name)?.index,
             None => 0,
         };
+        let target = match &self.target {
+            Some(text) => text.parse()?,
+            None => Destination::Stack,
+        };
+        if let Some(fallback) = self.fallback
+            && !target.target().is_steered()
+        {
+            return Err(Error::invalid(
+                "fallback",
+                fallback.name(),
+                format!("the target {target} takes every packet; --fallback is for cpu: and xsk:"),
+            ));
+        }
         let flags = [
             (self.reuse_addr, Binding::REUSE_ADDR),
             (self.reuse_port, Binding::REUSE_PORT),
@@ -130,7 +145,8 @@ impl Args {
             .into_iter()
             .map(|pattern| BindRequest {
                 pattern,
-                target: self.target.unwrap_or(Target::Stack),
+                target: target.clone(),
+                fallback: self.fallback,
                 name: self.name.clone(),
                 ifindex,
                 flags,
@@ -139,7 +155,7 @@ impl Args {
             .collect();
         let bpffs = context.bpffs()?;
         let names = bindings::bind_all(&bpffs, &requests)?;
-        if self.target.is_some_and(|target| target != Target::Stack) {
+        if !target.target().is_kernel() {
             say_what_is_not_owned(context, &bpffs, &requests)?;
         }
         if context.is_json() || self.name.is_none() {

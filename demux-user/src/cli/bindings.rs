@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Result,
-    bindings::{Pattern, change::name_of},
+    bindings::{Fallback, Labels, Pattern, change::name_of},
     connections::Reader,
     render::BindingRow,
 };
@@ -58,6 +58,7 @@ impl Args {
         });
         let counts = opened.tables.binding_counts()?;
         let totals = Reader::new(&opened.tables)?.totals()?;
+        let labels = Labels::read(&opened.tables, &bindings)?;
         let mut list = context.list::<BindingRow>();
         for (index, binding) in &bindings {
             let count = counts.get(usize::from(*index)).copied().unwrap_or_default();
@@ -66,7 +67,8 @@ impl Args {
                 protocol: binding.protocol.name(),
                 local: Pattern::of(binding).to_string(),
                 dev: (binding.ifindex != 0).then(|| names.show(binding.ifindex)),
-                target: binding.target.name(),
+                target: labels.of(*index, binding),
+                fallback: Fallback::of(binding).map(Fallback::name),
                 flags: flags(binding),
                 packets: count.packets,
                 bytes: count.bytes,

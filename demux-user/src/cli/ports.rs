@@ -112,7 +112,7 @@ fn row(port_use: &PortUse, names: &Names) -> PortRow {
         } => PortRow {
             owner: "binding",
             binding: Some(name.clone()),
-            target: Some(target),
+            target: Some(target.clone()),
             dev: (*ifindex != 0).then(|| names.show(*ifindex)),
             local: vec![local.to_string()],
             ..row

@@ -1,5 +1,7 @@
 //! Bindings, one a row.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::list::{Column, Row, left, right};
@@ -16,7 +18,9 @@ pub struct BindingRow {
     /// The device it is bound to.
     pub dev: Option<String>,
     /// Where its packets go.
-    pub target: &'static str,
+    pub target: Cow<'static, str>,
+    /// What becomes of what the target cannot take: `drop` or `stack`.
+    pub fallback: Option<&'static str>,
     /// What it was made with, such as `reuse-addr`.
     pub flags: Vec<&'static str>,
     /// Packets.
@@ -48,7 +52,7 @@ impl Row for BindingRow {
             self.protocol.into(),
             self.local.clone(),
             or_dash(self.dev.clone().unwrap_or_default()),
-            self.target.into(),
+            self.target.to_string(),
             or_dash(self.flags.join(",")),
             self.packets.to_string(),
             self.bytes.to_string(),

@@ -1,5 +1,7 @@
 //! Connections, one a row.
 
+use std::borrow::Cow;
+
 use std::net::SocketAddr;
 
 use demux_common::connection::State;
@@ -26,7 +28,7 @@ pub struct ConnectionRow {
     direction: &'static str,
     confirmed: bool,
     binding: Option<String>,
-    target: &'static str,
+    target: Cow<'static, str>,
     rx_packets: u64,
     rx_bytes: u64,
     tx_packets: u64,
@@ -106,7 +108,7 @@ impl Row for ConnectionRow {
             self.local.clone(),
             self.remote.clone(),
             self.binding.clone().unwrap_or_else(|| "-".into()),
-            self.target.into(),
+            self.target.to_string(),
             self.rx_packets.to_string(),
             bytes(self.rx_bytes),
             self.tx_packets.to_string(),
@@ -181,7 +183,7 @@ mod tests {
             direction: Direction::In,
             is_confirmed: true,
             binding: Some("web".into()),
-            target: "stack",
+            target: "stack".into(),
             rx_packets: 3,
             rx_bytes: 2048,
             tx_packets: 0,

@@ -1,5 +1,7 @@
 //! What would happen to a packet, in words and in fields.
 
+use std::borrow::Cow;
+
 use std::io::{self, Write};
 
 use demux_common::reason::{Reason, Verdict};
@@ -26,7 +28,7 @@ pub struct ExplanationRow {
     /// The binding that decides or owns the row that does.
     pub binding: Option<String>,
     /// Where the packet would go.
-    pub target: &'static str,
+    pub target: Cow<'static, str>,
     /// The interface.
     pub iface: String,
     /// `in` or `out`.
@@ -65,7 +67,7 @@ impl Row for ExplanationRow {
             self.reason.into(),
             self.stage.into(),
             or_dash(self.binding.as_deref()),
-            self.target.into(),
+            self.target.to_string(),
             or_dash(self.protocol),
             or_dash(self.remote.as_deref()),
             or_dash(self.local.as_deref()),
@@ -168,6 +170,13 @@ fn words(row: &ExplanationRow, reason: Option<Reason>) -> Words {
             ),
             Some(format!("demux unbind {name}")),
         ),
+        Reason::NoTarget => (
+            format!(
+                "binding {name} is the most specific one for {protocol} {local}, but nobody takes \
+                 packets at its target on receive queue 0 of {iface}: its fallback applies"
+            ),
+            Some("demux bindings and demux xsks show who should".to_owned()),
+        ),
         Reason::KernelSocket => (
             "no binding claims it, but a socket of this host does".into(),
             Some(bind_drop),
@@ -236,9 +245,9 @@ mod tests {
             stage: Stage::Binding.name(),
             binding: binding.map(Into::into),
             target: if verdict == Verdict::Drop {
-                "drop"
+                "drop".into()
             } else {
-                "stack"
+                "stack".into()
             },
             iface: "eth0".into(),
             direction: "in",

@@ -1,5 +1,7 @@
 //! Used local ports, one owner a row.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::list::{Column, Row, left, right};
@@ -25,7 +27,7 @@ pub struct PortRow {
     /// The name of the binding.
     pub binding: Option<String>,
     /// Where the packets of the binding go.
-    pub target: Option<&'static str>,
+    pub target: Option<Cow<'static, str>>,
     /// The device of the binding.
     pub dev: Option<String>,
     /// The local endpoints, as users write them; none for reserved ports.

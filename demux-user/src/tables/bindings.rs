@@ -66,14 +66,28 @@ impl Tables {
         self.update(map::BINDINGS, &u32::from(index), binding)
     }
 
-    /// Frees the entry of a binding.
+    /// Frees the entry of a binding, and keeps in it until which epoch its rows were steered:
+    /// [`Binding::steered_until`].
     ///
     /// # Errors
     ///
     /// Where the map cannot be written.
-    pub fn clear_binding(&self, index: u16) -> Result<()> {
-        let free = [0u8; size_of::<Binding>()];
-        self.update(map::BINDINGS, &u32::from(index), &free)
+    pub fn clear_binding(&self, index: u16, steered_until: u32) -> Result<()> {
+        let free = Binding {
+            steered_until,
+            ..Binding::FREE
+        };
+        self.set_binding(index, &free)
+    }
+
+    /// Until which epoch rows of an entry, free or not, were steered by a binding that has ended.
+    ///
+    /// # Errors
+    ///
+    /// Where the map cannot be read.
+    pub fn steered_until(&self, index: u16) -> Result<u32> {
+        let binding: Binding = self.array_entry(map::BINDINGS, u32::from(index))?;
+        Ok(binding.steered_until)
     }
 
     /// Every port slot, by its index.

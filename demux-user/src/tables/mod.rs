@@ -8,8 +8,10 @@ mod ephemeral;
 mod exec;
 mod locals;
 mod owned;
+mod sent;
 mod settings;
 mod sources;
+mod steering;
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +22,7 @@ use std::{
 pub use self::{
     control::{Control, Outcome, Swept},
     ephemeral::PortSet,
+    sent::Sender,
 };
 pub use crate::clock::now;
 use crate::{
@@ -31,11 +34,13 @@ use demux_common::{
     binding::{AddressKey, Binding, PortProfile, PortSlot, PrefixKey, PrefixMatch},
     config::{Config, Interface},
     counters::{InterfaceCounters, TableCounters},
+    fragments::{Datagram, Owner},
     layout::{LAYOUT_VERSION, LocalPrefix, Meta, map},
     owned::{Owned, OwnedKey},
     ports::{Ephemeral, ExecCgroup},
     reason::Count,
     reject::Budget,
+    steering::{CpuList, XskSet, XskSocket},
     table::{Cold, Line},
 };
 
@@ -206,6 +211,12 @@ const SHAPES: &[(&str, usize, usize)] = &[
     (map::EXEC_CGROUPS, 8, size_of::<ExecCgroup>()),
     (map::SOURCES, size_of::<LocalPrefix>(), size_of::<Address>()),
     (map::REPLY_BUDGET, 4, size_of::<Budget>()),
+    (map::CPUS, 4, 8),
+    (map::CPU_LISTS, 4, size_of::<CpuList>()),
+    (map::XSKS, 4, 4),
+    (map::XSK_SETS, 4, size_of::<XskSet>()),
+    (map::XSK_SOCKETS, 4, size_of::<XskSocket>()),
+    (map::FRAGMENTS, size_of::<Datagram>(), size_of::<Owner>()),
     (map::LOCALS, size_of::<Address>(), 4),
     (map::LOCAL_PREFIXES, size_of::<LocalPrefix>(), 4),
 ];

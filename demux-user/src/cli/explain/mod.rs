@@ -2,7 +2,10 @@
 
 mod packet;
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use demux_common::{
     binding::Binding,
@@ -20,7 +23,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    bindings::{Pattern, change::name_of},
+    bindings::{Labels, Pattern, change::name_of},
     explain::{
         Endpoints, Twin,
         capture::Capture,
@@ -74,6 +77,7 @@ struct Place {
     entry: Interface,
     iface: String,
     bindings: Vec<(u16, Binding)>,
+    labels: Labels,
 }
 
 impl Args {
@@ -202,9 +206,11 @@ impl Args {
         if names.get(entry.ifindex).is_none() {
             return Err(Error::UnknownInterface(names.show(entry.ifindex)));
         }
+        let bindings = opened.tables.bindings()?;
         Ok(Place {
             twin: Twin::open(&opened.paths)?,
-            bindings: opened.tables.bindings()?,
+            labels: Labels::read(&opened.tables, &bindings)?,
+            bindings,
             iface: names.show(entry.ifindex),
             entry,
         })
@@ -215,6 +221,16 @@ impl Place {
     fn binding(&self, index: u16) -> Option<&Binding> {
         let (_, binding) = self.bindings.iter().find(|(other, _)| *other == index)?;
         Some(binding)
+    }
+
+    /// Where the packet goes, with what users write behind the kind of target.
+    fn target(&self, decision: &Decision) -> Cow<'static, str> {
+        match self.binding(decision.binding) {
+            Some(binding) if decision.target.is_steered() => {
+                self.labels.of(decision.binding, binding)
+            }
+            _ => decision.target.name().into(),
+        }
     }
 
     fn pattern(&self, index: u16) -> Option<String> {
@@ -230,7 +246,7 @@ impl Place {
             reason: decision.reason.name(),
             stage: decision.stage.name(),
             binding: self.binding(decision.binding).map(name_of),
-            target: decision.target.name(),
+            target: self.target(decision),
             iface: self.iface.clone(),
             direction: "in",
             protocol: endpoints.map(|endpoints| endpoints.protocol),
@@ -247,7 +263,7 @@ impl Place {
             reason: "egress",
             stage: Stage::Default.name(),
             binding: None,
-            target: "stack",
+            target: "stack".into(),
             iface: self.iface.clone(),
             direction: "out",
             protocol: Some(packet.protocol.name()),
