@@ -227,6 +227,20 @@ pub enum Error {
         /// The default that was on probation.
         default: String,
     },
+    /// A receive queue has the memory of somebody else's AF_XDP socket.
+    #[error("cannot bind an AF_XDP socket to {queue}: it has the memory of another one already")]
+    QueueBusy {
+        /// The interface and the number of the queue.
+        queue: String,
+    },
+    /// The caller may not lock as much memory.
+    #[error("cannot {operation}: {bytes} bytes of memory cannot be locked")]
+    LockedMemory {
+        /// What was to be done.
+        operation: String,
+        /// How much is needed.
+        bytes: u64,
+    },
     /// Another demux command holds the state.
     #[error("another demux command is using {}{}", .path.display(), holders(.pids))]
     Locked {
@@ -432,6 +446,8 @@ impl Error {
             Self::OptionsDiffer { .. } => ("options_differ", Status::Conflict),
             Self::UnsafeDefault { .. } => ("unsafe_default", Status::Conflict),
             Self::ProbationOver { .. } => ("probation_over", Status::Conflict),
+            Self::QueueBusy { .. } => ("queue_busy", Status::Conflict),
+            Self::LockedMemory { .. } => ("locked_memory", Status::Failed),
             Self::Locked { .. } => ("locked", Status::Conflict),
             Self::LayoutMismatch { .. } => ("layout_mismatch", Status::Conflict),
             Self::StaleState { .. } => ("stale_state", Status::Conflict),
@@ -517,6 +533,14 @@ impl Error {
             ),
             Self::ProbationOver { interface, default } => {
                 format!("try it again with: demux set default@{interface}={default} --try SECONDS")
+            }
+            Self::QueueBusy { .. } => {
+                "end the process that has it, or let several share it by way of the daemon: demux daemon"
+                    .into()
+            }
+            Self::LockedMemory { .. } => {
+                "raise the limit with: ulimit -l unlimited (LimitMEMLOCK=infinity in systemd); or use smaller rings"
+                    .into()
             }
             Self::Locked { .. } => "try again when it has ended".into(),
             Self::LayoutMismatch { .. } => {
