@@ -264,6 +264,7 @@ mod tests {
 
     fn joiner(created: u32, now: u32) -> Joiner {
         Joiner {
+            labels: Labels::default(),
             bindings: HashMap::from([(3, binding(created))]),
             lifetimes: CLOCK.lifetimes(&Timeouts::default()),
             clock: CLOCK,

@@ -74,15 +74,15 @@ impl Demux {
     /// ```
     /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
     /// # fn main() { example(|| {
-    /// use demux_user::{Demux, Error, bindings::BindRequest};
-    /// use demux_common::{binding::Target, protocol::Protocol};
+    /// use demux_user::{Demux, Error, bindings::{BindRequest, Destination}};
+    /// use demux_common::protocol::Protocol;
     ///
     /// let demux = Demux::open()?;
-    /// let dns = |protocol| BindRequest::new(protocol, ":53", Target::Stack);
+    /// let dns = |protocol| BindRequest::new(protocol, ":53", Destination::Stack);
     /// demux.bind_all(&[dns(Protocol::Tcp)?, dns(Protocol::Udp)?])?;
     ///
     /// let again = demux.bind_all(&[
-    ///     BindRequest::new(Protocol::Tcp, ":80", Target::Stack)?,
+    ///     BindRequest::new(Protocol::Tcp, ":80", Destination::Stack)?,
     ///     dns(Protocol::Tcp)?,
     /// ]);
     /// assert!(matches!(again, Err(Error::AddressInUse { .. })));

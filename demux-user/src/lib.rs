@@ -5,11 +5,11 @@
 //! ```
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/example.rs"));
 //! # fn main() { example(|| {
-//! use demux_user::{Demux, bindings::BindRequest};
-//! use demux_common::{binding::Target, protocol::Protocol};
+//! use demux_user::{Demux, bindings::{BindRequest, Destination}};
+//! use demux_common::protocol::Protocol;
 //!
 //! let demux = Demux::open()?;
-//! let name = demux.bind(&BindRequest::new(Protocol::Tcp, ":8080", Target::Drop)?)?;
+//! let name = demux.bind(&BindRequest::new(Protocol::Tcp, ":8080", Destination::Drop)?)?;
 //! assert_eq!(name, "tcp-8080");
 //! assert_eq!(demux.bindings()?.len(), 1);
 //! demux.unbind_name(&name)?;

@@ -36,7 +36,8 @@ fn binding(local: &str, v6_only: bool, created: u32, flags: u8) -> Binding {
         flags: flags | if v6_only { Binding::V6_ONLY } else { 0 },
         reserved: 0,
         next_member: 0,
-        reserved_2: [0; 3],
+        set: 0,
+        steered_until: 0,
     }
 }
 

@@ -6,13 +6,10 @@ mod common;
 use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd, time::Instant};
 
 use common::{demux::Demux, netns::Netns};
-use demux_common::{
-    binding::{Binding, Target},
-    protocol::Protocol,
-};
+use demux_common::{binding::Binding, protocol::Protocol};
 use demux_user::{
     Error,
-    bindings::{self, BindRequest, Pattern, Selector},
+    bindings::{self, BindRequest, Destination, Pattern, Selector},
     bpffs::BpfFs,
 };
 use rustix::{
@@ -106,7 +103,7 @@ fn request(
     protocol: Protocol,
     (address, v6_only): Address,
     flags: u8,
-    target: Target,
+    target: Destination,
     name: &str,
 ) -> BindRequest {
     let local = if address.contains(':') {
@@ -117,6 +114,7 @@ fn request(
     BindRequest {
         pattern: Pattern::parse(protocol, &local, v6_only).unwrap(),
         target,
+        fallback: None,
         name: Some(name.to_owned()),
         ifindex: 0,
         flags,
@@ -166,7 +164,7 @@ fn bindings_conflict_as_bound_sockets_do() {
                     kernel_refuses(protocol, other, others)
                 };
                 let ask = |address, flags, name| {
-                    let request = request(protocol, address, flags, Target::Stack, name);
+                    let request = request(protocol, address, flags, Destination::Stack, name);
                     bindings::bind(bpffs, &request)
                 };
                 ask(one, flags, "first").unwrap();
@@ -210,7 +208,7 @@ fn a_binding_that_drops_is_refused_beside_a_socket() {
                 let plain = kernel_refuses(protocol, other, 0);
                 let with_flags = kernel_refuses(protocol, other, others);
                 assert!(plain || !with_flags, "{case:?}");
-                let request = request(protocol, other, others, Target::Drop, "drop");
+                let request = request(protocol, other, others, Destination::Drop, "drop");
                 let ours = match bindings::bind(bpffs, &request) {
                     Ok(_) => {
                         unbind(bpffs, "drop");

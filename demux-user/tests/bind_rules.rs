@@ -18,12 +18,9 @@ use common::{
     sockets::{bind, connect, listen, socket, udp, udp_to},
     wait::wait_for,
 };
-use demux_common::{
-    binding::{Binding, Target},
-    protocol::Protocol,
-};
+use demux_common::{binding::Binding, protocol::Protocol};
 use demux_user::{
-    bindings::{self, BindRequest, Pattern, Selector, change::name_of},
+    bindings::{self, BindRequest, Destination, Pattern, Selector, change::name_of},
     bpffs::BpfFs,
 };
 use netlink_packet_route::route::{RouteHeader, RouteProtocol, RouteScope, RouteType};
@@ -461,7 +458,8 @@ fn a_group_is_never_without_a_member() {
     let request = |name: &str| BindRequest {
         pattern: Pattern::parse(Protocol::Tcp, "10.0.0.2:80", false).unwrap(),
         // An entry that is free has the stack for its target.
-        target: Target::Drop,
+        target: Destination::Drop,
+        fallback: None,
         name: Some(name.to_owned()),
         ifindex: 0,
         // Without rows, so that every packet asks anew.

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use demux_common::{
-    binding::Target,
     command::{Command, Outcome},
     config::Policy,
     connection::{ConnectionKey, State},
@@ -14,7 +13,7 @@ use demux_common::{
     tcp::{Half, Marks},
 };
 use demux_user::{
-    bindings::{BindRequest, Pattern, bind},
+    bindings::{BindRequest, Destination, Pattern, bind},
     bpf,
     load::{LoadOptions, load},
     netns::NetworkNamespace,
@@ -46,7 +45,8 @@ impl Demux {
         for &(protocol, text) in patterns {
             let request = BindRequest {
                 pattern: Pattern::parse(protocol, text, false).expect("a pattern"),
-                target: Target::Stack,
+                target: Destination::Stack,
+                fallback: None,
                 name: None,
                 ifindex: 0,
                 flags: 0,

@@ -84,18 +84,25 @@ pub(super) fn prepare(
         };
         tables.set_xsk_set(*index, &set)?;
     }
+    let mut taking: HashSet<u16> = cpus_of(tables)?;
     for (request, (index, _)) in requests.iter().zip(new) {
         let Destination::Cpus(cpus) = &request.target else {
             continue;
         };
         for &cpu in cpus.numbers() {
-            if !tables.takes_packets(cpu)? {
+            if taking.insert(cpu) {
                 tables.add_cpu(cpu)?;
             }
         }
         tables.set_cpu_list(*index, &cpus.list())?;
     }
     Ok(())
+}
+
+/// The CPUs that packets can be handed to.
+fn cpus_of(tables: &Tables) -> Result<HashSet<u16>> {
+    let cpus = tables.cpus()?;
+    Ok(cpus.into_iter().map(|(cpu, _)| cpu as u16).collect())
 }
 
 /// Removes what no binding needs: lists and threads of CPUs, and names of sets without sockets.
@@ -111,9 +118,8 @@ pub(crate) fn tidy(tables: &Tables) -> Result<()> {
             cpus.extend(tables.cpu_list(*index)?.as_slice().iter().copied());
         }
     }
-    let max = u16::try_from(tables.max_cpus()?).unwrap_or(u16::MAX);
-    for cpu in 0..max {
-        if !cpus.contains(&cpu) && tables.takes_packets(cpu)? {
+    for cpu in cpus_of(tables)? {
+        if !cpus.contains(&cpu) {
             tables.remove_cpu(cpu)?;
         }
     }

@@ -43,7 +43,13 @@ impl Args {
     }
 }
 
-fn entries(tables: &Tables, name: &str) -> Result<u64> {
+/// How many entries are in use; `None` where the kernel shows them to nobody.
+fn entries(tables: &Tables, name: &str) -> Result<Option<u64>> {
+    match name {
+        map::XSKS => return Ok(None),
+        map::CPUS => return Ok(Some(tables.cpus()?.len() as u64)),
+        _ => {}
+    }
     let failed = |source| Error::io(format!("read the map {name}"), source);
     let mut reader = BatchReader::new(tables.map_fd(name)?).map_err(failed)?;
     // What is in a hash or a trie is in use, whatever it holds; arrays hold everything always.
@@ -54,7 +60,7 @@ fn entries(tables: &Tables, name: &str) -> Result<u64> {
             entries += u64::from(!is_array || value.iter().any(|&byte| byte != 0));
         })
         .map_err(failed)?;
-    Ok(entries)
+    Ok(Some(entries))
 }
 
 fn is_array(map_type: u32) -> bool {
@@ -71,6 +77,8 @@ fn type_name(map_type: u32) -> String {
         (bpf_map_type::BPF_MAP_TYPE_PERCPU_HASH, "percpu_hash"),
         (bpf_map_type::BPF_MAP_TYPE_LRU_HASH, "lru_hash"),
         (bpf_map_type::BPF_MAP_TYPE_LPM_TRIE, "lpm_trie"),
+        (bpf_map_type::BPF_MAP_TYPE_CPUMAP, "cpumap"),
+        (bpf_map_type::BPF_MAP_TYPE_XSKMAP, "xskmap"),
     ];
     known
         .into_iter()

@@ -30,6 +30,7 @@ mod unbind;
 mod unload;
 mod usage;
 mod words;
+mod xsks;
 
 use std::{
     ffi::OsString,
@@ -158,6 +159,7 @@ enum Command {
     #[command(visible_alias = "conns")]
     Connections(connections::Args),
     Ports(ports::Args),
+    Xsks(xsks::Args),
     Explain(explain::Args),
     Exec(exec::Args),
     Maps(maps::Args),
@@ -199,6 +201,7 @@ impl Command {
             Self::Bindings(args) => args.run(context),
             Self::Connections(args) => args.run(context),
             Self::Ports(args) => args.run(context),
+            Self::Xsks(args) => args.run(context),
             Self::Explain(args) => args.run(context),
             Self::Exec(args) => args.run(context),
             Self::Maps(args) => args.run(context),

@@ -17,7 +17,7 @@ fn row(protocol: Protocol, local: &str, remote: &str, state: State) -> Row {
         direction: Direction::In,
         is_confirmed: true,
         binding: (local.ends_with(":80")).then(|| "web".into()),
-        target: "stack",
+        target: "stack".into(),
         rx_packets: 1,
         rx_bytes: 60,
         tx_packets: 0,

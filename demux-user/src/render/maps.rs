@@ -21,7 +21,7 @@ pub struct MapRow {
     /// Entries it has room for.
     pub max_entries: u32,
     /// Entries in use.
-    pub entries: u64,
+    pub entries: Option<u64>,
     /// Bytes of memory.
     pub memory_bytes: u64,
     /// The kernel's id.
@@ -50,7 +50,8 @@ impl Row for MapRow {
             self.key_size.to_string(),
             self.value_size.to_string(),
             self.max_entries.to_string(),
-            self.entries.to_string(),
+            self.entries
+                .map_or_else(|| "-".into(), |entries| entries.to_string()),
             bytes(self.memory_bytes),
             self.pin.clone(),
         ]

@@ -21,6 +21,7 @@ mod status;
 mod table;
 mod text;
 mod units;
+mod xsks;
 
 pub use self::{
     allocations::AllocationRow,
@@ -40,6 +41,7 @@ pub use self::{
     status::{InterfaceStatus, Status, write_status},
     text::printable,
     units::{bytes, milliseconds},
+    xsks::XskRow,
 };
 
 /// How output is written.

@@ -7,6 +7,8 @@ use demux_common::{
     steering::{CpuList, XskSet, XskSocket},
 };
 
+use zerocopy::IntoBytes as _;
+
 use super::{
     Tables,
     entries::{cannot_read, cannot_write},
@@ -46,19 +48,26 @@ impl Tables {
         self.update(map::CPU_LISTS, &u32::from(binding), list)
     }
 
-    /// Whether packets can be handed to a CPU.
+    /// The CPUs that packets can be handed to, and how many may wait for each.
     ///
     /// # Errors
     ///
     /// Where the map cannot be read.
-    pub fn takes_packets(&self, cpu: u16) -> Result<bool> {
-        let mut value = [0u8; 8];
-        bpf::map_lookup(
-            self.map_fd(map::CPUS)?,
-            &u32::from(cpu).to_ne_bytes(),
-            &mut value,
-        )
-        .map_err(|source| cannot_read(map::CPUS, source))
+    pub fn cpus(&self) -> Result<Vec<(u32, u32)>> {
+        let mut cpus = Vec::new();
+        for cpu in 0..self.max_cpus()? {
+            let mut value = [0u32; 2];
+            let found = bpf::map_lookup(
+                self.map_fd(map::CPUS)?,
+                &cpu.to_ne_bytes(),
+                value.as_mut_bytes(),
+            )
+            .map_err(|source| cannot_read(map::CPUS, source))?;
+            if found {
+                cpus.push((cpu, value[0]));
+            }
+        }
+        Ok(cpus)
     }
 
     /// Lets a CPU take packets: the kernel starts a thread there.

@@ -4,6 +4,7 @@
 pub mod area;
 pub mod checksum;
 mod cookie;
+pub mod inspect;
 pub mod link;
 pub mod mapping;
 pub mod port;

@@ -53,7 +53,7 @@ pub const MAX_PARTS: usize = 16;
 /// (`XDP_PACKET_HEADROOM`).
 pub const HEADROOM: u32 = 256;
 
-/// What is taken and given back is shown to the other side in such portions.
+/// What is taken and given back is shown to the other side in such portions, or smaller ones in small rings.
 const BATCH: u32 = 32;
 
 /// A frame that has arrived, until the next one is asked for.
@@ -79,6 +79,8 @@ pub struct Port {
     returned: Vec<u64>,
     /// Chunks that frames can be sent in.
     free: Vec<u64>,
+    /// How large the portions are.
+    batch: u32,
     /// How many descriptors were taken without telling the other side yet.
     unreleased: u32,
     arrived: Option<Arrived>,
@@ -109,6 +111,7 @@ impl Port {
             receiving,
             returned: addresses(0..receiving),
             free: addresses(receiving..chunks),
+            batch: BATCH.min(receiving / 4).max(1),
             unreleased: 0,
             arrived: None,
             joined: Vec::new(),
@@ -164,7 +167,7 @@ impl Port {
             };
             self.unreleased += 1;
             self.arrived = self.take(descriptor);
-            if self.unreleased >= BATCH {
+            if self.unreleased >= self.batch {
                 self.release();
                 self.refill()?;
             }

@@ -87,6 +87,33 @@ pub fn attach_sk_lookup(program: BorrowedFd<'_>, netns: BorrowedFd<'_>) -> Owned
     )
 }
 
+/// An XDP program, for frames in several buffers too, that gives every packet to the AF_XDP socket in a map
+/// at the number of its receive queue, and passes it where there is none.
+pub fn redirect_program(sockets: BorrowedFd<'_>) -> OwnedFd {
+    const HAS_FRAGS: u32 = 1 << 5;
+    let [a, b, c, d] = sockets.as_raw_fd().to_ne_bytes();
+    load(
+        "test_redirect",
+        bpf_prog_type::BPF_PROG_TYPE_XDP,
+        bpf_attach_type::BPF_XDP,
+        HAS_FRAGS,
+        &[
+            // r2 = context->rx_queue_index
+            [0x61, 0x12, 16, 0, 0, 0, 0, 0],
+            // r1 = map, in two slots
+            [0x18, 0x11, 0, 0, a, b, c, d],
+            [0; 8],
+            // r3 = XDP_PASS
+            [0xb7, 3, 0, 0, 2, 0, 0, 0],
+            // bpf_redirect_map
+            [0x85, 0, 0, 0, 51, 0, 0, 0],
+            EXIT,
+        ],
+    )
+}
+
+const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
+
 fn program(
     program_name: &str,
     kind: bpf_prog_type,
@@ -94,10 +121,17 @@ fn program(
     result: u8,
 ) -> OwnedFd {
     // "r0 = result; exit"
-    let instructions = [
-        [0xb7, 0, 0, 0, result, 0, 0, 0],
-        [0x95, 0, 0, 0, 0, 0, 0, 0_u8],
-    ];
+    let instructions = [[0xb7, 0, 0, 0, result, 0, 0, 0], EXIT];
+    load(program_name, kind, attach_type, 0, &instructions)
+}
+
+fn load(
+    program_name: &str,
+    kind: bpf_prog_type,
+    attach_type: bpf_attach_type,
+    flags: u32,
+    instructions: &[[u8; 8]],
+) -> OwnedFd {
     let mut attributes = attributes();
     // SAFETY: these are the fields of BPF_PROG_LOAD.
     let program = unsafe { &mut attributes.__bindgen_anon_3 };
@@ -106,6 +140,7 @@ fn program(
     program.insns = instructions.as_ptr() as u64;
     program.insn_cnt = instructions.len() as u32;
     program.license = c"GPL".as_ptr() as u64;
+    program.prog_flags = flags;
     program.prog_name = name(program_name);
     create(bpf_cmd::BPF_PROG_LOAD, &mut attributes)
 }

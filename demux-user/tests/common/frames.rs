@@ -106,7 +106,7 @@ impl Capture {
         /// Where tags stand.
         const TAG: usize = 12;
         loop {
-            let mut frame = vec![0_u8; 4096];
+            let mut frame = vec![0_u8; 1 << 16];
             let mut control = [0_u64; 8];
             let mut from = link(0);
             let mut part = libc::iovec {

@@ -58,7 +58,8 @@ fn the_programs_on_bind_load_and_refuse_what_is_owned() {
         flags: 0,
         reserved: 0,
         next_member: 0,
-        reserved_2: [0; 3],
+        set: 0,
+        steered_until: 0,
     };
     Live::run(|live| {
         live.prepare(&dropping());

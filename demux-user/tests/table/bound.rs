@@ -100,7 +100,8 @@ impl Bound {
             flags: self.flags | if v6_only { Binding::V6_ONLY } else { 0 },
             reserved: 0,
             next_member: 0,
-            reserved_2: [0; 3],
+            set: 0,
+            steered_until: 0,
         }
     }
 }

@@ -21,4 +21,5 @@ pub mod row;
 pub mod scene;
 pub mod shortcut;
 pub mod sockets;
+pub mod steering;
 pub mod world;

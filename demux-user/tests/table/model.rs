@@ -17,12 +17,14 @@ use demux_common::{
     decide::{Decision, PackedDecision, decide},
     egress::{self, Departure},
     fast,
+    fragments::{Datagram, Owner},
     layout::LocalPrefix,
     packet::Packet,
     parse::Parsed,
     protocol::Protocol,
     reason::{Count, Reason, Verdict},
     reject::{self, Budget},
+    steering::XskSet,
     table::{self, Line, Memory, Numbers, Probe, Recorded, Secret, homes},
     tables::{BindingTables, Kernel, KernelSocket, TableEvent, Tables},
 };
@@ -34,6 +36,7 @@ use super::{
     memory::{Handle, Lines},
     ports::Ports,
     sockets,
+    steering::Steering,
     world::{SECOND, World, is_forwarded},
 };
 
@@ -115,6 +118,10 @@ pub struct Model {
     has_shortcut: bool,
     /// How many packets took it, arriving and leaving.
     taken: Cell<[usize; 2]>,
+    /// The last frame whose checksum was looked at, as it went on.
+    completed: RefCell<Option<Vec<u8>>>,
+    /// What packets are handed to.
+    pub steering: Steering,
     /// What the port allocator has.
     pub ports: Ports,
 }
@@ -193,6 +200,8 @@ impl Model {
             budget: Cell::default(),
             has_shortcut: true,
             taken: Cell::default(),
+            completed: RefCell::default(),
+            steering: Steering::default(),
             ports: Ports::default(),
         };
         if let Some((epoch, command)) = tabulated.row {
@@ -293,7 +302,7 @@ impl Model {
             ifindex: self.contents.ifindex,
             segments: leaving.segments,
             is_forwarded: if leaving.is_forwarded { ANOTHER } else { 0 },
-            reserved: 0,
+            is_reported: 0,
         };
         egress::observe(frame, &departure, self);
     }
@@ -559,6 +568,29 @@ impl Tables for Model {
         }
     }
 
+    fn coarse_ns(&self) -> u64 {
+        self.contents.now.get()
+    }
+
+    fn kept_owner(&self, datagram: &Datagram) -> Option<Owner> {
+        self.steering.fragments.borrow().get(datagram).copied()
+    }
+
+    fn keep_owner(&self, datagram: &Datagram, owner: &Owner) {
+        if self.is_live() {
+            let mut fragments = self.steering.fragments.borrow_mut();
+            fragments.insert(*datagram, *owner);
+        }
+    }
+
+    fn cpu(&self, binding: u16, hash: u32) -> Option<u16> {
+        self.steering.lists.get(&binding)?.pick(hash)
+    }
+
+    fn redirect_to_cpu(&self, cpu: u32) -> bool {
+        self.steering.redirect_to_cpu(cpu)
+    }
+
     fn leaves(&self, parsed: &Parsed, packets: u32, bytes: u32) -> bool {
         let leaves = self.has_shortcut && fast::leaves(self, parsed, packets, bytes);
         let [arrived, left] = self.taken.get();
@@ -568,16 +600,34 @@ impl Tables for Model {
 }
 
 impl Kernel for Model {
-    fn coarse_ns(&self) -> u64 {
-        self.contents.now.get()
-    }
-
     fn kernel_socket(&self, key: &ConnectionKey) -> KernelSocket {
         sockets::kernel_socket(key)
     }
 
     fn may_forward(&self, key: &ConnectionKey) -> bool {
         is_forwarded(self.contents.forwarding, &key.local_address)
+    }
+
+    fn rx_queue(&self) -> u32 {
+        self.steering.queue
+    }
+
+    fn xsk_set(&self, index: u16) -> Option<&XskSet> {
+        self.steering.sets.get(&index)
+    }
+
+    fn redirect_to_socket(&self, slot: u32) -> bool {
+        self.steering.redirect_to_socket(slot)
+    }
+
+    fn complete<P: Packet + ?Sized>(&self, packet: &P, parsed: &Parsed, _slot: u32) -> bool {
+        if !self.is_live() {
+            return true;
+        }
+        let mut buffer = Buffer::of(packet);
+        let is_complete = reject::checksum::complete(&mut buffer, parsed);
+        *self.completed.borrow_mut() = is_complete.then_some(buffer.bytes);
+        is_complete
     }
 
     fn budget(&self) -> Budget {

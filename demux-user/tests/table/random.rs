@@ -169,7 +169,8 @@ fn binding(random: &mut Random, index: u16, ifindex: u32) -> Binding {
         flags,
         reserved: 0,
         next_member: 0,
-        reserved_2: [0; 3],
+        set: 0,
+        steered_until: 0,
     }
 }
 

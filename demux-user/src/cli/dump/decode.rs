@@ -9,6 +9,7 @@ use demux_common::{
     protocol::Protocol,
     reason::{Count, Reason, Verdict},
     reject::Budget,
+    steering::{Ownership, XskInterface, XskSet},
 };
 use serde_json::Value;
 use zerocopy::{Immutable, KnownLayout, TryFromBytes};
@@ -17,10 +18,11 @@ use super::{
     super::{bindings::flags, names::Names},
     allocator::{barred, ephemeral, exec_cgroup, hints, perturbation, source},
     fields::{cold, config, line, local, local_prefix, meta, port, ports, profile, station},
+    steering::{cpu_list, fragments, xsk_socket},
 };
 use crate::{
     Error, Result,
-    bindings::{Pattern, change::name_of, pattern::to_ip},
+    bindings::{Pattern, SetName, change::name_of, pattern::to_ip},
     render::Record,
 };
 
@@ -70,6 +72,10 @@ impl<'a> Decoder<'a> {
             map::SOURCES => one(source(&self.read(key)?, &self.read(value)?)),
             map::REPLY_BUDGET => self.budgets(value),
             map::OWNED_PORTS => one(self.owned(&self.read(key)?, &self.read(value)?)),
+            map::CPU_LISTS => one(cpu_list(self.read(key)?, &self.read(value)?)),
+            map::XSK_SETS => Ok(self.xsk_set(self.read(key)?, &self.read(value)?)),
+            map::XSK_SOCKETS => one(xsk_socket(self.read(key)?, &self.read(value)?)),
+            map::FRAGMENTS => one(fragments(&self.read(key)?, &self.read(value)?)),
             map::LOCALS => one(local(&self.read(key)?)),
             map::LOCAL_PREFIXES => one(local_prefix(&self.read(key)?)),
             other => Err(Error::MapNotFound(other.to_owned())),
@@ -208,6 +214,40 @@ impl<'a> Decoder<'a> {
             ("scope", scope.into()),
             ("binding", binding.into()),
         ])
+    }
+
+    /// A record for each interface of a set, or one for a set without.
+    fn xsk_set(&self, index: u32, set: &XskSet) -> Vec<Record> {
+        let ownership = match set.ownership {
+            Ownership::None => "none",
+            Ownership::Direct => "direct",
+            Ownership::Daemon => "daemon",
+        };
+        let of_set = |place: Option<&XskInterface>| {
+            Record(vec![
+                ("index", index.into()),
+                ("name", SetName::of(set).to_string().into()),
+                ("ownership", ownership.into()),
+                ("pid", set.pid.into()),
+                ("holder", set.holder.into()),
+                ("generation", set.generation.into()),
+                ("longest", set.longest.into()),
+                (
+                    "iface",
+                    place.map_or(Value::Null, |place| self.device(place.ifindex)),
+                ),
+                ("first_slot", place.map(|place| place.first_slot).into()),
+                ("queues", place.map(|place| place.queues).into()),
+            ])
+        };
+        let places: Vec<_> = set.interfaces.iter().filter(|p| p.ifindex != 0).collect();
+        if places.is_empty() {
+            return vec![of_set(None)];
+        }
+        places
+            .into_iter()
+            .map(|place| of_set(Some(place)))
+            .collect()
     }
 
     fn owned(&self, key: &OwnedKey, owned: &Owned) -> Record {

@@ -3,6 +3,7 @@
 mod allocator;
 mod decode;
 mod fields;
+mod steering;
 
 use std::io::Write;
 
@@ -40,12 +41,26 @@ impl Args {
             .ok_or_else(|| Error::MapNotFound(self.map.clone()))?;
         let opened = context.open()?;
         let names = Names::read()?;
+        if *name == map::XSKS {
+            return Err(Error::Unsupported {
+                operation: format!("dump the map {name}"),
+                reason: "the kernel shows its entries to nobody; demux xsks lists the sockets"
+                    .to_owned(),
+            });
+        }
         let failed = |source| Error::io(format!("read the map {name}"), source);
         let decoder = Decoder::new(name, &names, opened.tables.info(name)?.cpu_stride());
         let fd = opened.tables.map_fd(name)?;
-        let mut reader = BatchReader::new(fd).map_err(failed)?;
         let format = context.format();
         let mut sink = Sink::Empty(context.out(), format);
+        if *name == map::CPUS {
+            for (cpu, queue) in opened.tables.cpus()? {
+                sink.push(&Record(vec![("cpu", cpu.into()), ("queue", queue.into())]))?;
+            }
+            sink.finish()?;
+            return Ok(Outcome::Done);
+        }
+        let mut reader = BatchReader::new(fd).map_err(failed)?;
         while let Some(batch) = reader.next_batch().map_err(failed)? {
             for (key, value) in batch.iter() {
                 for record in decoder.decode(key, value)? {
