@@ -11,5 +11,6 @@ pub mod port;
 pub mod queue;
 pub mod region;
 pub mod registry;
+pub mod remote;
 pub mod ring;
 pub mod socket;

@@ -406,7 +406,7 @@ impl AsFd for Port {
 
 /// Has the kernel send what it would not without being asked. Where it copies, it takes a few frames with
 /// every call (`max_tx_budget` in `net/xdp/xsk.c`), as long as the socket's buffer has room.
-fn transmit(socket: &Socket, tx: &mut Producer<Descriptor>) -> io::Result<()> {
+pub(crate) fn transmit(socket: &Socket, tx: &mut Producer<Descriptor>) -> io::Result<()> {
     let mut left = tx.outstanding();
     while left > 0 && tx.needs_wakeup() {
         socket.kick_tx()?;
