@@ -121,6 +121,8 @@ pub struct Model {
     has_shortcut: bool,
     /// How many packets took it, arriving and leaving.
     taken: Cell<[usize; 2]>,
+    /// What of the present frame is in other buffers.
+    out_of_reach: RefCell<Vec<u8>>,
     /// The last frame whose checksum was looked at, as it went on.
     completed: RefCell<Option<Vec<u8>>>,
     /// What packets are handed to.
@@ -225,6 +227,7 @@ impl Model {
             budget: Cell::default(),
             has_shortcut: true,
             taken: Cell::default(),
+            out_of_reach: RefCell::default(),
             completed: RefCell::default(),
             steering,
             ports: Ports::default(),
@@ -298,6 +301,8 @@ impl Model {
     }
 
     pub fn decide(&self, frame: &[u8]) -> Decision {
+        let rest = frame.get(LINEAR..).unwrap_or_default();
+        *self.out_of_reach.borrow_mut() = rest.to_vec();
         let decision = decide(&Linear(frame), self.contents.ifindex, self);
         reported(&decision.plain().into())
     }
@@ -316,7 +321,7 @@ impl Model {
     /// The last frame that was handed on or passed after its checksum was looked at, if that changed it.
     pub fn changed(&self, frame: &[u8]) -> Option<Vec<u8>> {
         let completed = self.completed.take()?;
-        (completed[..] != frame[..completed.len()]).then_some(completed)
+        (completed != frame).then_some(completed)
     }
 
     /// What the twin says.
@@ -697,8 +702,10 @@ impl Kernel for Model {
             return true;
         }
         let mut buffer = Buffer::of(packet);
+        buffer.rest.clone_from(&self.out_of_reach.borrow());
         let is_complete = reject::checksum::complete(&mut buffer, parsed);
-        *self.completed.borrow_mut() = is_complete.then_some(buffer.bytes);
+        let frame = [buffer.bytes, buffer.rest].concat();
+        *self.completed.borrow_mut() = is_complete.then_some(frame);
         is_complete
     }
 

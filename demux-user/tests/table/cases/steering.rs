@@ -887,7 +887,11 @@ impl Table {
     /// Checksums that a sender has left to its device.
     fn checksums(&self) -> Vec<Case> {
         let mut cases = Vec::new();
-        for length in [0, 1, 2, 3, 4, 5, 511, 512, 513, 1400] {
+        // The last ones are in several buffers, which sockets of these lengths do not take.
+        for length in [0, 1, 2, 3, 4, 5, 511, 512, 513, 1400, 4200, 4713] {
+            if self.to == To::Set && length > 1400 {
+                continue;
+            }
             let data: Vec<u8> = (0..length).map(|at: u32| (at * 7 + 3) as u8).collect();
             let frame = || match self.protocol {
                 Protocol::Tcp => segment(self.remote(), &self.own(), SYN, SEQUENCE, &data),
