@@ -177,6 +177,7 @@ impl<'a> Live<'a> {
         create_instance(&new, CAPACITIES, &initial_config()).expect("the instance (needs root)");
         let instance = new.publish().unwrap();
         let tables = Tables::open(&instance, Access::ReadWrite).unwrap();
+        Sender::provide(instance.paths(), &tables).unwrap();
         let open = |name| bpf::object_get(&instance.paths().program(name), false).unwrap();
         let (ingress, twin) = (open(program::INGRESS), open(program::EXPLAIN));
         let control = Control::open(instance.paths()).unwrap();
