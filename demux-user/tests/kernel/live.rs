@@ -340,13 +340,13 @@ impl<'a> Live<'a> {
             self.tables.publish_xsk(slot, socket.as_fd()).unwrap();
             self.xsks.insert(slot, socket);
         }
-        for cpu in 0..self.tables.max_cpus().unwrap() as u16 {
-            let takes = self.tables.takes_packets(cpu).unwrap();
-            match (takes, world.targets.cpus.contains(&cpu)) {
-                (true, false) => self.tables.remove_cpu(cpu).unwrap(),
-                (false, true) => self.tables.add_cpu(cpu).unwrap(),
-                _ => {}
-            }
+        let cpus = self.tables.cpus().unwrap();
+        let cpus: Vec<u16> = cpus.into_iter().map(|(cpu, _)| cpu as u16).collect();
+        for cpu in cpus.iter().filter(|cpu| !world.targets.cpus.contains(cpu)) {
+            self.tables.remove_cpu(*cpu).unwrap();
+        }
+        for cpu in world.targets.cpus.iter().filter(|cpu| !cpus.contains(cpu)) {
+            self.tables.add_cpu(*cpu).unwrap();
         }
     }
 
