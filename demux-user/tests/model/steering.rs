@@ -25,7 +25,7 @@ fn a_connection_of_a_socket_is_followed_by_what_is_reported() {
 fn connections_spread_over_the_cpus_of_a_binding_and_each_stays_on_its_own() {
     const FLOWS: u16 = 20_000;
     let cpus = [3, 7, 8, 100, 255];
-    let mut world = steering().with([Bound::tcp("*:80").to_cpus(&cpus)]);
+    let mut world = steering().with([Bound::tcp("*:80").on_cpus(&cpus)]);
     world.targets.cpus = cpus.to_vec();
     for [remote, own] in [
         ["10.0.0.1", "10.0.0.2:80"],
@@ -59,8 +59,8 @@ fn connections_spread_over_the_cpus_of_a_binding_and_each_stays_on_its_own() {
 fn fragments_go_where_the_whole_packets_of_their_connection_go() {
     let cpus: Vec<u16> = (0..16).collect();
     let mut world = steering().with([
-        Bound::udp("*:80").to_cpus(&cpus),
-        Bound::udp("*:81").to_set(SET),
+        Bound::udp("*:80").on_cpus(&cpus),
+        Bound::udp("*:81").for_set(SET),
     ]);
     world.targets.cpus.clone_from(&cpus);
     let model = Model::new(&world, IFINDEX);
@@ -77,7 +77,7 @@ fn fragments_go_where_the_whole_packets_of_their_connection_go() {
             let cut = |frame: frames::Frame, offset: u16, more| {
                 if frame.is_v4() {
                     let flags = if more { 0x2000 } else { 0 };
-                    frame.ip(6, &u16::to_be_bytes(flags | offset / 8))
+                    frame.ip(6, &u16::to_be_bytes(flags | (offset / 8)))
                 } else {
                     frame.extensions(&[(FRAGMENT, fragment(offset, more))])
                 }
@@ -105,7 +105,7 @@ fn fragments_go_where_the_whole_packets_of_their_connection_go() {
 
 #[test]
 fn what_the_kernel_sends_from_an_endpoint_of_sockets_makes_no_row() {
-    let world: World = steering().with([Bound::udp("*:80").to_set(SET)]);
+    let world: World = steering().with([Bound::udp("*:80").for_set(SET)]);
     let model = Model::new(&world, IFINDEX);
     let answer = frames::udp("10.0.0.2:80", "10.0.0.1:40000");
     for (is_reported, rows) in [(false, 0), (true, 1)] {

@@ -91,14 +91,14 @@ impl Bound {
     }
 
     /// To CPUs, and nowhere else.
-    pub fn to_cpus(mut self, cpus: &[u16]) -> Self {
+    pub fn on_cpus(mut self, cpus: &[u16]) -> Self {
         self.target = Target::Cpu;
         self.cpus = cpus.to_vec();
         self
     }
 
     /// To the sockets of a set, and nowhere else.
-    pub fn to_set(mut self, set: u16) -> Self {
+    pub fn for_set(mut self, set: u16) -> Self {
         self.target = Target::Xsk;
         self.set = set;
         self

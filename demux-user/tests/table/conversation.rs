@@ -17,7 +17,7 @@ use super::{
 pub fn of_a_socket(subject: &mut impl Subject) {
     for (family, own_is_seen) in (0..FAMILIES.len()).flat_map(|it| [(it, false), (it, true)]) {
         let (remote, own) = (REMOTE[family], local(family, 80));
-        let mut world = steering().with([Bound::tcp("*:80").to_set(SET)]);
+        let mut world = steering().with([Bound::tcp("*:80").for_set(SET)]);
         world.egress = own_is_seen;
         subject.prepare(&world);
         let entered = subject.snapshot().table.entered;

@@ -38,15 +38,15 @@ pub fn world() -> World {
 /// remembered of fragments, and the rows that errors are about, are those of a [`Scene`].
 pub fn steering() -> World {
     super::world::steering().tracking_bound().with([
-        Bound::tcp("*:80").to_set(SET).untracked(),
-        Bound::udp("*:80").to_cpus(&[CPU]).untracked().or_stack(),
+        Bound::tcp("*:80").for_set(SET).untracked(),
+        Bound::udp("*:80").on_cpus(&[CPU]).untracked().or_stack(),
         Bound::tcp("10.0.0.0/8:1-1023")
-            .to_set(SET_OF_NOBODY)
+            .for_set(SET_OF_NOBODY)
             .untracked(),
         Bound::udp("[2001:db8::/32]:*").drop(),
         Bound::tcp("*:*")
             .here()
-            .to_cpus(&[NO_CPU])
+            .on_cpus(&[NO_CPU])
             .untracked()
             .or_stack(),
     ])

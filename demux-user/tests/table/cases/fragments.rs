@@ -144,8 +144,8 @@ impl Fragments {
         };
         // With one that goes nowhere beside it, the row decides.
         let vain = match self.0.to {
-            To::Cpu => self.0.plain("*:80").to_cpus(&[NO_CPU]),
-            To::Set => self.0.plain("*:80").to_set(SET_OF_NOBODY),
+            To::Cpu => self.0.plain("*:80").on_cpus(&[NO_CPU]),
+            To::Set => self.0.plain("*:80").for_set(SET_OF_NOBODY),
         };
         let beside = || steering().with([self.0.bound("*:81"), vain.clone()]);
         let mut cases = vec![

@@ -199,8 +199,8 @@ impl Errors {
         ];
         for falls_back in [false, true] {
             let bound = match self.0.to {
-                To::Cpu => self.0.plain("*:80").to_cpus(&[NO_CPU]),
-                To::Set => self.0.plain("*:80").to_set(SET_OF_NOBODY),
+                To::Cpu => self.0.plain("*:80").on_cpus(&[NO_CPU]),
+                To::Set => self.0.plain("*:80").for_set(SET_OF_NOBODY),
             };
             let bound = if falls_back { bound.or_stack() } else { bound };
             let outcome = if falls_back { "passed" } else { "dropped" };

@@ -92,16 +92,16 @@ impl Table {
 
     pub(super) fn bound(&self, local: &str) -> Bound {
         match self.to {
-            To::Cpu => self.plain(local).to_cpus(&[CPU]),
-            To::Set => self.plain(local).to_set(SET),
+            To::Cpu => self.plain(local).on_cpus(&[CPU]),
+            To::Set => self.plain(local).for_set(SET),
         }
     }
 
     /// Bound to what takes nothing.
     fn in_vain(&self, local: &str) -> Bound {
         match self.to {
-            To::Cpu => self.plain(local).to_cpus(&[NO_CPU]),
-            To::Set => self.plain(local).to_set(SET_OF_NOBODY),
+            To::Cpu => self.plain(local).on_cpus(&[NO_CPU]),
+            To::Set => self.plain(local).for_set(SET_OF_NOBODY),
         }
     }
 
@@ -175,11 +175,11 @@ impl Table {
         }
     }
 
-    fn new(&self, text: &str, world: World, frame: Frame) -> Case {
-        self.new_at(text, world, frame, self.place())
+    fn opening(&self, text: &str, world: World, frame: Frame) -> Case {
+        self.opening_at(text, world, frame, self.place())
     }
 
-    fn new_at(&self, text: &str, world: World, frame: Frame, to: HandedTo) -> Case {
+    fn opening_at(&self, text: &str, world: World, frame: Frame, to: HandedTo) -> Case {
         Case::redirect(
             self.named(text),
             world,
@@ -240,11 +240,11 @@ impl Table {
         let mut cases: Vec<Case> = self
             .dressed(|| self.first())
             .into_iter()
-            .map(|(text, frame)| self.new(&format!("a new connection, {text}"), world(), frame))
+            .map(|(text, frame)| self.opening(&format!("a new connection, {text}"), world(), frame))
             .collect();
         let exact = self.own();
         cases.extend([
-            self.new(
+            self.opening(
                 "a new connection under a default of pass",
                 World {
                     targets: steering().targets,
@@ -252,7 +252,7 @@ impl Table {
                 },
                 self.first(),
             ),
-            self.new(
+            self.opening(
                 "a new connection under a default of reject",
                 World {
                     targets: steering().targets,
@@ -260,28 +260,28 @@ impl Table {
                 },
                 self.first(),
             ),
-            self.new(
+            self.opening(
                 "a new connection where only bound endpoints are tracked",
                 world().tracking_bound(),
                 self.first(),
             ),
-            self.new(
+            self.opening(
                 "a new connection where probation is over",
                 world().on_probation(Probation::Over),
                 self.first(),
             ),
-            self.new(
+            self.opening(
                 "a new connection to an exact address",
                 steering().with([self.bound(&exact), self.plain("*:80").drop()]),
                 self.first(),
             ),
-            self.new(
+            self.opening(
                 "a new connection of an untracked binding",
                 steering().with([self.bound("*:80").untracked()]),
                 self.first(),
             )
             .row(RowAfter::Same),
-            self.new(
+            self.opening(
                 "a packet that claims to come from its own destination",
                 world(),
                 packet(self.protocol, &exact, &exact),
@@ -290,7 +290,7 @@ impl Table {
         ]);
         if self.protocol == Protocol::Tcp {
             cases.push(
-                self.new(
+                self.opening(
                     "a reset of no connection",
                     world(),
                     segment(self.remote(), &exact, RST, NEXT, &[]),
@@ -298,7 +298,7 @@ impl Table {
                 .row(RowAfter::Same),
             );
             cases.push(
-                self.new("data of an unknown connection", world(), self.next())
+                self.opening("data of an unknown connection", world(), self.next())
                     .row(RowAfter::Made(
                         self.made(&exact, Said::remote(State::Established, NEXT + 4)),
                     )),
@@ -382,7 +382,7 @@ impl Table {
                 says(Said::udp(State::Unreplied, REMOTE_SENT)),
             ));
         }
-        cases.push(self.new(
+        cases.push(self.opening(
             "a row that has expired",
             world(self.row().aged(2 * 86_400)),
             self.first(),
@@ -443,14 +443,14 @@ impl Table {
                 self.next(),
                 self.goes_on(),
             )
-            .to_stack(),
+            .up_the_stack(),
             self.hit(
                 "a row of no binding, of the present epoch",
                 world().with_row(self.row()),
                 self.next(),
                 self.goes_on(),
             )
-            .to_stack()
+            .up_the_stack()
             .of_binding(0),
         ]
     }
@@ -469,7 +469,7 @@ impl Table {
             To::Set => {
                 let length = self.next().bytes.len();
                 let over = (LONGEST as usize + 1).saturating_sub(length);
-                let set = |set| self.plain(local).to_set(set);
+                let set = |set| self.plain(local).for_set(set);
                 vec![
                     (
                         "nobody owns the set",
@@ -556,7 +556,7 @@ impl Table {
         }
         if self.to == To::Set {
             let case = |text: &str, queue, slot: u16, frame: Frame| {
-                self.new_at(
+                self.opening_at(
                     text,
                     steering().with([self.bound("*:80")]).by_queue(queue),
                     frame,
@@ -619,7 +619,7 @@ impl Table {
         };
         let kept = |text: &str, world: World| {
             self.hit(text, world, served(), served_goes_on())
-                .to_stack()
+                .up_the_stack()
                 .of_binding(0)
         };
         let again = || self.bound("*:80").created(EPOCH);
@@ -763,7 +763,7 @@ impl Table {
                 next(),
                 self.goes_on(),
             )
-            .to_stack()
+            .up_the_stack()
             .of_binding(2),
         ];
         // Nobody has a socket of the kernel where that is not asked.
@@ -911,7 +911,7 @@ impl Table {
                 let world = || steering().with([self.bound("*:80")]);
                 let partial = frame.clone().partially_summed();
                 let case = |text: &str, frame| {
-                    self.new(text, world(), frame)
+                    self.opening(text, world(), frame)
                         .row(RowAfter::Made(self.made(&self.own(), said)))
                 };
                 let text = format!("{length} bytes {text}");
@@ -928,7 +928,7 @@ impl Table {
             }
         }
         if self.protocol == Protocol::Udp {
-            cases.push(self.new(
+            cases.push(self.opening(
                 "a datagram without a checksum",
                 steering().with([self.bound("*:80")]),
                 self.first().transport(6, &[0, 0]),
@@ -940,7 +940,7 @@ impl Table {
 
 impl Case {
     /// The same, but up the stack.
-    fn to_stack(mut self) -> Self {
+    fn up_the_stack(mut self) -> Self {
         self.handed = None;
         self.outcome_is(Verdict::Pass, Target::Stack)
     }
