@@ -154,19 +154,32 @@ impl Set {
     /// [`Error::Unsupported`]; [`Error::NoDaemon`] and [`Error::Refused`] by way of the daemon;
     /// [`Error::InvalidArgument`].
     pub fn open(options: &Options) -> Result<Self> {
+        Self::open_with(options, None)
+    }
+
+    /// As [`Set::open`], of the instance below a BPF file system.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn open_at(options: &Options, bpffs: &BpfFs) -> Result<Self> {
+        Self::open_with(options, Some(bpffs))
+    }
+
+    fn open_with(options: &Options, bpffs: Option<&BpfFs>) -> Result<Self> {
         match &options.access {
-            Access::Direct => Self::open_direct(options),
+            Access::Direct => Self::open_direct(options, bpffs),
             Access::Daemon(Some(path)) => Self::open_remote(options, path),
             Access::Daemon(None) => Self::open_remote(options, &remote::default_socket()),
             Access::Auto => match Self::open_remote(options, &remote::default_socket()) {
-                Err(Error::NoDaemon(_)) => Self::open_direct(options),
+                Err(Error::NoDaemon(_)) => Self::open_direct(options, bpffs),
                 result => result,
             },
         }
     }
 
-    fn open_direct(options: &Options) -> Result<Self> {
-        let bpffs = BpfFs::find(None)?;
+    fn open_direct(options: &Options, bpffs: Option<&BpfFs>) -> Result<Self> {
+        let bpffs = bpffs.map_or_else(|| BpfFs::find(None), |bpffs| Ok(bpffs.clone()))?;
         let opened = direct::open(options, &bpffs)?;
         let reports = options.report.then(|| Reports::open(&bpffs)).transpose()?;
         let (queues, ports): (Vec<_>, Vec<_>) = opened
