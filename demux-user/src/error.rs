@@ -140,6 +140,24 @@ pub enum Error {
         /// Why there is none.
         reason: String,
     },
+    /// No frame takes a packet to its destination by the interfaces of a set: EHOSTUNREACH.
+    #[error("cannot reach {destination}: {reason}")]
+    Unreachable {
+        /// Where the packet was to go.
+        destination: IpAddr,
+        /// Why it cannot.
+        reason: String,
+    },
+    /// A packet is longer than the way to its destination takes: EMSGSIZE.
+    #[error("a packet of {length} bytes is too long for {destination}: at most {mtu}")]
+    PacketTooLong {
+        /// Where the packet was to go.
+        destination: IpAddr,
+        /// Its length, in bytes.
+        length: usize,
+        /// The largest packet that fits, in bytes.
+        mtu: usize,
+    },
     /// The local port of a four-tuple is not reserved.
     #[error("{0} is not reserved")]
     NotReserved(String),
@@ -489,6 +507,8 @@ impl Error {
             Self::PortsExhausted { .. } | Self::NoSource { .. } => {
                 ("address_not_available", Status::Failed)
             }
+            Self::Unreachable { .. } => ("unreachable", Status::Failed),
+            Self::PacketTooLong { .. } => ("packet_too_long", Status::Failed),
             Self::NotReserved(_) => ("not_reserved", Status::NotFound),
             Self::ConnectionTableFull(_) => ("connection_table_full", Status::Failed),
             Self::AddressInUse { .. } | Self::SocketInUse { .. } => {
@@ -578,6 +598,10 @@ impl Error {
                     .into()
             }
             Self::NoSource { .. } => "see: ip route get ADDRESS, ip address".into(),
+            Self::Unreachable { .. } => {
+                "see: ip route get ADDRESS from SOURCE, ip neighbour".into()
+            }
+            Self::PacketTooLong { .. } => "make shorter ones; see: ip route get ADDRESS".into(),
             Self::NotReserved(_) => {
                 "see what is with: demux connections state reserved".into()
             }
@@ -669,6 +693,7 @@ fn correct_form(what: &str) -> &'static str {
         "setting" => "see what there is with: demux settings",
         "binding name" => "choose letters, digits, dots, dashes and underscores, such as web-1",
         "filter" => "see: demux connections --help",
+        "IP packet" => "give one whole IPv4 or IPv6 packet, without an Ethernet header",
         "kill filter" => {
             "say which, as in: demux kill remote 192.0.2.7; or end all of them: demux kill state all"
         }

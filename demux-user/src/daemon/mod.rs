@@ -16,6 +16,7 @@ pub mod config;
 mod counters;
 mod gate;
 mod hub;
+mod links;
 mod listener;
 pub mod peer;
 pub mod protocol;
@@ -42,7 +43,9 @@ use tokio::{
     time::sleep,
 };
 
-use self::{config::Config, listener::Listener, session::Shared, sets::Sets, watch::watch};
+use self::{
+    config::Config, links::Links, listener::Listener, session::Shared, sets::Sets, watch::watch,
+};
 use crate::{
     Error, Result,
     capability::{Capability, require},
@@ -153,6 +156,7 @@ async fn main_loop(
         .try_clone_to_owned()
         .and_then(watch)
         .map_err(|source| Error::io("wait for connections", source))?;
+    let links = Links::open()?;
     let mut sessions = JoinSet::new();
     tell(Event::Ready {
         socket: socket.to_owned(),
@@ -177,6 +181,9 @@ async fn main_loop(
                 }
                 Err(error) => tell(Event::Misconfigured(error)),
             },
+            gone = links.gone(|| shared.sets.borrow().interfaces()) => {
+                shared.sets.borrow().lose(&gone);
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }

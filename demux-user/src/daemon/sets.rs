@@ -308,6 +308,23 @@ impl Sets {
         drop(set.claim);
     }
 
+    /// The indexes of the interfaces whose queues are in use.
+    pub(super) fn interfaces(&self) -> Vec<u32> {
+        let mut indexes: Vec<u32> = self.queues.keys().map(|id| id.ifindex).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        indexes
+    }
+
+    /// Notifies the owners of the queues of interfaces that are gone.
+    pub(super) fn lose(&self, gone: &[u32]) {
+        for (id, queue) in &self.queues {
+            if gone.contains(&id.ifindex) {
+                queue.hub.end();
+            }
+        }
+    }
+
     /// Publishes a socket of the owner's. The first one claims the set.
     ///
     /// # Errors
@@ -330,6 +347,13 @@ impl Sets {
             },
             interface: interface.name.clone(),
         };
+        if wish.queue >= u32::from(queues) {
+            return Err(Error::invalid(
+                "receive queue",
+                wish.queue.to_string(),
+                format!("{} has {queues} of them, from 0 on", interface.name),
+            ));
+        }
         if wish.longest_frame == 0 || wish.longest_frame > LONGEST_FRAME {
             return Err(Error::invalid(
                 "longest frame",

@@ -1,10 +1,12 @@
-//! AF_XDP: frames that go to and come from user space without the kernel's stack, and named sets of
-//! sockets, to which bindings send packets.
+//! AF_XDP: frames that go to and come from user space without the kernel's stack. Named sets of sockets,
+//! to which bindings send packets, and what a stack needs to use them.
 
 pub mod area;
+pub mod checksum;
 mod cookie;
 mod direct;
 pub mod inspect;
+pub mod link;
 pub mod mapping;
 mod options;
 pub mod port;

@@ -144,6 +144,11 @@ impl Hub {
         let _ = is_done.recv();
     }
 
+    /// Ends the thread, which notifies its owners: the queue is lost.
+    pub(super) fn end(&self) {
+        self.tell(Command::End);
+    }
+
     fn tell(&self, command: Command) {
         // If the thread has ended, its owners have been notified, or are by the command's end.
         if let Err(refused) = self.commands.send(command)

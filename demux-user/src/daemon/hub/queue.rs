@@ -3,11 +3,7 @@
 //! That memory is seen by the daemon and the kernel alone. Frames are copied between it and the regions
 //! that are shared with owners.
 
-use std::{
-    io,
-    os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
 use crate::{
     Error, Result,
@@ -195,11 +191,5 @@ impl Queue {
         if count > 0 {
             self.completion.release();
         }
-    }
-}
-
-impl AsFd for Queue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }

@@ -33,8 +33,7 @@ const SOON: Duration = Duration::from_millis(1);
 const LATER: Duration = Duration::from_millis(100);
 
 /// What an event is about: of owners twice their number, and one more for that of the second descriptor.
-const QUEUE: u64 = u64::MAX;
-const COMMANDS: u64 = u64::MAX - 1;
+const COMMANDS: u64 = u64::MAX;
 
 /// How many events are asked for at a time. Others come with the next call.
 const EVENTS: usize = 64;
@@ -72,13 +71,6 @@ impl Worker {
         wake: Arc<OwnedFd>,
     ) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        // Of the queue's own socket only its end is of interest, which is always told.
-        epoll::add(
-            &epoll,
-            &queue,
-            EventData::new_u64(QUEUE),
-            EventFlags::empty(),
-        )?;
         epoll::add(&epoll, &wake, EventData::new_u64(COMMANDS), EventFlags::IN)?;
         Ok(Self {
             owners: BTreeMap::new(),
@@ -161,17 +153,11 @@ impl Worker {
         };
         let mut has_commands = false;
         for event in happened {
-            let (data, flags) = (event.data.u64(), event.flags);
-            match data {
-                // The interface is gone.
-                QUEUE => return Err(Ended),
+            match event.data.u64() {
                 COMMANDS => has_commands = true,
-                _ if data % 2 == 0 => {
-                    if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
-                        return Err(Ended);
-                    }
-                }
-                _ => {
+                // What has arrived is looked for in every round.
+                data if data % 2 == 0 => {}
+                data => {
                     if let Some(owner) = self.owners.get(&(data / 2))
                         && !owner.port.hear()
                     {
