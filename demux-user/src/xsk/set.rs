@@ -1,7 +1,7 @@
 //! A named set of sockets, as a user-space stack uses it.
 
 use std::{
-    io,
+    io, mem,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     time::{Duration, Instant},
@@ -67,6 +67,8 @@ pub struct Set {
     next: usize,
     /// How often nothing was found in a row.
     idle: u32,
+    /// Whether a frame found no room since the last wait.
+    is_full: bool,
     reports: Option<Reports>,
     /// All ports by their numbers, and the connection to the daemon behind them.
     epoll: OwnedFd,
@@ -109,7 +111,7 @@ pub enum Via {
 pub enum Sent {
     /// It is on its way with the next flush.
     Queued,
-    /// There was no room. Flush, and try again after a while.
+    /// There was no room. [`Set::wait`] and [`Set::ready`] flush, and return when there may be some.
     Full,
 }
 
@@ -254,6 +256,7 @@ impl Set {
             longest_frame,
             next: 0,
             idle: 0,
+            is_full: false,
             reports,
             epoll,
         })
@@ -344,6 +347,7 @@ impl Set {
             ));
         };
         if !self.ports[number].send(frame)? {
+            self.is_full = true;
             return Ok(Sent::Full);
         }
         let traffic = &mut self.traffic[number];
@@ -383,7 +387,7 @@ impl Set {
     }
 
     /// Flushes, and waits for a frame to arrive, at most for as long as `timeout` says; `true` where one is
-    /// there. A signal does not end it.
+    /// there. After [`Sent::Full`] it waits only for a moment. A signal does not end it.
     ///
     /// # Errors
     ///
@@ -401,7 +405,8 @@ impl Set {
             if self.look(Some(patience))? && !self.may_sleep() {
                 return Ok(true);
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if is_over || mem::take(&mut self.is_full) {
                 return Ok(false);
             }
             if pause == CHECK {
@@ -437,6 +442,7 @@ impl Set {
                     break;
                 }
                 Err(_) if pause == CHECK => self.check()?,
+                Err(_) if mem::take(&mut self.is_full) => return Ok(()),
                 Err(_) => {}
             }
         }
@@ -446,7 +452,12 @@ impl Set {
 
     /// For how long nothing has to be done but wait.
     fn pause(&mut self) -> Duration {
-        if self.unsent() > 0 { PAUSE } else { CHECK }
+        let is_filled = self.ports.iter().all(Port::is_filled);
+        if self.is_full || !is_filled || self.unsent() > 0 {
+            PAUSE
+        } else {
+            CHECK
+        }
     }
 
     /// What has happened on each queue.
@@ -502,9 +513,11 @@ impl Set {
 
     /// Makes every port tell when a frame arrives; `false` where one is there already.
     fn may_sleep(&mut self) -> bool {
-        self.ports
-            .iter_mut()
-            .fold(true, |all, port| port.may_sleep() && all)
+        let mut may = true;
+        for port in &mut self.ports {
+            may &= port.may_sleep();
+        }
+        may
     }
 
     /// Waits for an event, and says whether there was one; an error where it is that the daemon has ended.
