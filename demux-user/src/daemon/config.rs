@@ -345,7 +345,7 @@ mod tests {
             (
                 "# ä\n[[owner]]\nuser = 1\nsets = ['ä', 'a b']\n",
                 (4, 9),
-                "letters",
+                "letter",
             ),
             (
                 "[[owner]]\nuser = 1\nsets = ['a']\nmax_queues = 'x'\n",
