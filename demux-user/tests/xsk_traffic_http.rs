@@ -142,9 +142,16 @@ fn every_queue_has_its_socket() {
             web::get(Family::V4.at_host(STACK), count).unwrap();
         }
     });
-    let rows = demux.items("counters");
-    let dropped = |row: &&serde_json::Value| row["verdict"] == "drop";
-    assert_eq!(rows.iter().filter(dropped).count(), 0, "{rows:?}");
+    assert_eq!(demux.count("drop", "no-target"), 0);
+    let queues: Vec<_> = demux
+        .items("xsks")
+        .iter()
+        .map(|row| (row["queue"].as_u64(), row["published"].as_bool()))
+        .collect();
+    let expected: Vec<_> = (0..u64::from(QUEUES))
+        .map(|queue| (Some(queue), Some(true)))
+        .collect();
+    assert_eq!(queues, expected);
 }
 
 /// A server that idles uses no processor: it sleeps until something is to be done.
@@ -304,6 +311,7 @@ fn a_killed_owner_falls_silent_and_a_new_one_resumes() {
         std::net::TcpStream::connect_timeout(&Family::V4.at_host(STACK), Duration::from_millis(500))
     });
     assert_eq!(attempt.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    assert!(demux.count("drop", "no-target") > 0);
     pair.peer
         .enter(|| web::get(Family::V4.at_host(KERNEL), 1000).unwrap());
     let _owner = start(&demux);

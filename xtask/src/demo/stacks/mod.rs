@@ -13,7 +13,11 @@ use self::{
     owner::{EXAMPLE, Owner},
     request::{Answer, ask},
 };
-use super::{network, stage::Stage};
+use super::{
+    actors::Client,
+    network::{self, ALICE},
+    stage::Stage,
+};
 use crate::build;
 
 /// What the network looks like.
@@ -98,10 +102,13 @@ fn side_by_side(stage: &mut Stage<'_>) -> Result<()> {
     expect_answer(stage, "port 80 is the kernel's", &answer, kernel::TEXT)?;
     let answer = ask(stage, STACK)?;
     expect_answer(stage, "port 8080 is smoltcp's", &answer, owner::TEXT)?;
-    stage.demux(&["connections"])?;
+    stage.say("Two connections that stay open, to see them in the table:");
+    let _kernel = connected(stage, KERNEL)?;
+    let _stack = connected(stage, STACK)?;
+    stage.demux(&["connections", "state", "established"])?;
     stage.expect(
         "the table has the connections of both, and where their packets go",
-        &["connections"],
+        &["connections", "state", "established"],
         |items| {
             let has = |port: u16, target: &str| {
                 items
@@ -139,9 +146,9 @@ fn killed(stage: &mut Stage<'_>, owner: Owner) -> Result<()> {
         "what had no socket was dropped, and counted",
         &["counters"],
         |items| {
-            items
-                .iter()
-                .any(|row| row["verdict"] == "drop" && packets(row) > 0)
+            items.iter().any(|row| {
+                row["verdict"] == "drop" && row["reason"] == "no-target" && packets(row) > 0
+            })
         },
     )
 }
@@ -180,6 +187,15 @@ fn fallback(stage: &mut Stage<'_>) -> Result<()> {
         answer == Answer::Refused,
         &format!("{answer:?}"),
     )
+}
+
+fn connected(stage: &Stage<'_>, port: u16) -> Result<Client> {
+    let client = Client::connect("alice", ALICE, port)?;
+    stage.act(
+        client.name,
+        &format!("connects from {} to port {port}", client.address),
+    );
+    Ok(client)
 }
 
 fn expect_answer(stage: &mut Stage<'_>, claim: &str, answer: &Answer, text: &str) -> Result<()> {
