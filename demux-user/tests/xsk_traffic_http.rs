@@ -5,7 +5,8 @@
 mod common;
 
 use std::{
-    net::SocketAddr,
+    io::{self, ErrorKind},
+    net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
@@ -298,22 +299,78 @@ impl Drop for Bulk<'_> {
     }
 }
 
-/// The owner dies under traffic: its clients hear nothing, the kernel's are not disturbed, and a new owner is
-/// served again.
+/// The owner dies under traffic: its clients hear nothing within a second, the kernel's are not disturbed, and a
+/// new owner is served again.
 #[test]
 fn a_killed_owner_falls_silent_and_a_new_one_resumes() {
     let pair = pair(1);
     let (demux, mut owner) = serve(&pair, "native");
     both_answer(&pair.peer);
-    owner.kill();
-    // Nobody answers for the dead: a connection attempt times out.
-    let attempt = pair.peer.enter(|| {
-        std::net::TcpStream::connect_timeout(&Family::V4.at_host(STACK), Duration::from_millis(500))
+    let is_over = AtomicBool::new(false);
+    let served = AtomicU64::new(0);
+    pair.peer.enter(|| {
+        thread::scope(|scope| {
+            // Ends with an error, once nobody answers it.
+            let of_stack = scope.spawn(|| {
+                let mut client = Client::connect(Family::V4.at_host(STACK))?;
+                client.give_up_after(Duration::from_secs(1));
+                loop {
+                    client.get(50_000, false)?;
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let of_kernel = scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    web::get(Family::V4.at_host(KERNEL), 50_000)?;
+                }
+                Ok(())
+            });
+            wait_for("traffic", || served.load(Ordering::Relaxed) > 10);
+            owner.kill();
+            let killed = Instant::now();
+            wait_for("the fallback", || demux.count("drop", "no-target") > 0);
+            assert!(
+                killed.elapsed() < Duration::from_secs(1),
+                "{:?}",
+                killed.elapsed()
+            );
+            // Nobody answers for the dead.
+            let attempt =
+                TcpStream::connect_timeout(&Family::V4.at_host(STACK), Duration::from_millis(500));
+            assert_eq!(attempt.unwrap_err().kind(), ErrorKind::TimedOut);
+            let error: io::Result<()> = of_stack.join().expect("a client");
+            assert_eq!(error.unwrap_err().kind(), ErrorKind::WouldBlock);
+            is_over.store(true, Ordering::Relaxed);
+            let undisturbed: io::Result<()> = of_kernel.join().expect("a client");
+            undisturbed.expect("the kernel's clients are served");
+        });
     });
-    assert_eq!(attempt.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
-    assert!(demux.count("drop", "no-target") > 0);
-    pair.peer
-        .enter(|| web::get(Family::V4.at_host(KERNEL), 1000).unwrap());
+    let _owner = start(&demux);
+    both_answer(&pair.peer);
+}
+
+/// With the other fallback the kernel gets what a dead owner does not take, and refuses it.
+#[test]
+fn the_kernel_may_answer_for_a_killed_owner() {
+    let pair = pair(1);
+    let (demux, mut owner) = serve(&pair, "native");
+    demux.ok("unbind web");
+    demux.ok(&format!("{BIND} --fallback stack"));
+    both_answer(&pair.peer);
+    owner.kill();
+    let killed = Instant::now();
+    for family in FAMILIES {
+        let attempt = pair
+            .peer
+            .enter(|| TcpStream::connect(family.at_host(STACK)));
+        assert_eq!(attempt.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    }
+    assert!(
+        killed.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        killed.elapsed()
+    );
+    assert_eq!(demux.count("drop", "no-target"), 0);
     let _owner = start(&demux);
     both_answer(&pair.peer);
 }

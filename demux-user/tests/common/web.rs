@@ -81,6 +81,12 @@ impl Client {
         self.reader.get_ref().local_addr().expect("an address")
     }
 
+    /// From now on waits no longer than this for an answer, and fails with [`io::ErrorKind::WouldBlock`].
+    pub fn give_up_after(&self, patience: Duration) {
+        let stream = self.reader.get_ref();
+        stream.set_read_timeout(Some(patience)).expect("a timeout");
+    }
+
     /// Asks for so many bytes and checks them; returns the name of the server.
     pub fn get(&mut self, count: usize, is_last: bool) -> io::Result<String> {
         let connection = if is_last { "close" } else { "keep-alive" };
