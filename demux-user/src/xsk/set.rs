@@ -1,8 +1,9 @@
 //! A named set of sockets, as a user-space stack uses it.
 
 use std::{
+    env,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -166,7 +167,8 @@ impl Set {
     }
 
     fn open_direct(options: &Options) -> Result<Self> {
-        let bpffs = BpfFs::find(None)?;
+        let place = env::var_os(BpfFs::ENVIRONMENT).map(PathBuf::from);
+        let bpffs = BpfFs::find(place.as_deref())?;
         let opened = direct::open(options, &bpffs)?;
         let reports = options.report.then(|| Reports::open(&bpffs)).transpose()?;
         let (queues, ports): (Vec<_>, Vec<_>) = opened
