@@ -177,6 +177,14 @@ pub(crate) static XSK_SOCKETS: Array<XskSocket, { capacity::XSKS as usize }> = A
 pub(crate) static FRAGMENTS: LruHashMap<Datagram, Owner, { capacity::FRAGMENTS as usize }> =
     LruHashMap::new();
 
+/// Where pieces of frames in several buffers are copied to be added up; of no use to anybody else, and
+/// so not pinned.
+#[btf_map]
+pub(crate) static PIECE: PerCpuArray<[u64; PIECE_WORDS], 1> = PerCpuArray::new();
+
+/// Words of such a piece.
+pub(crate) const PIECE_WORDS: usize = 64;
+
 const LINES: usize = table::lines(capacity::CONNECTIONS) as usize;
 
 #[btf_map]

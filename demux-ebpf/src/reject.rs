@@ -4,7 +4,9 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::xdp_md,
-    helpers::{bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    helpers::{
+        bpf_csum_diff, bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
+    },
     programs::XdpContext,
 };
 use demux_common::{
@@ -14,7 +16,11 @@ use demux_common::{
     reject::{self, LONGEST, Rewrite},
 };
 
-use crate::{packet::Frame, tables::Maps};
+use crate::{
+    maps::{self, PIECE_WORDS},
+    packet::Frame,
+    tables::Maps,
+};
 
 /// What [`demux_sum`] returns where there is no sum.
 const OUT_OF_REACH: u64 = u64::MAX;
@@ -45,7 +51,13 @@ impl Packet for Answer<'_> {
 impl Rewrite for Answer<'_> {
     #[inline(always)]
     fn sum(&self, offset: usize, length: usize, sum: u32) -> Option<u32> {
-        let sum = demux_sum(self.ctx.as_ptr().cast(), offset as u32, length as u32, sum);
+        let ctx = self.ctx.as_ptr().cast();
+        let (start, length) = (offset as u32, length as u32);
+        let sum = if start.wrapping_add(length) as usize <= self.frame.linear_len() {
+            demux_sum(ctx, start, length, sum)
+        } else {
+            demux_sum_buffers(ctx, start, length, sum)
+        };
         (sum != OUT_OF_REACH).then_some(sum as u32)
     }
 
@@ -114,6 +126,68 @@ pub(crate) extern "C" fn demux_sum(ctx: *mut xdp_md, offset: u32, length: u32, s
         None => OUT_OF_REACH,
     }
 }
+
+/// [`demux_sum`] of a frame in several buffers, which is copied for that, piece by piece.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn demux_sum_buffers(
+    ctx: *mut xdp_md,
+    offset: u32,
+    length: u32,
+    sum: u32,
+) -> u64 {
+    let mut sum = u64::from(sum);
+    let (mut at, mut left) = (offset, length);
+    for _ in 0..=LONGEST_IN_BUFFERS / PIECE {
+        if left < PIECE as u32 {
+            break;
+        }
+        sum = demux_sum_piece(ctx, at, PIECE as u32, sum as u32);
+        if sum == OUT_OF_REACH {
+            return sum;
+        }
+        at = at.wrapping_add(PIECE as u32);
+        left -= PIECE as u32;
+    }
+    match left {
+        0 => sum,
+        left => demux_sum_piece(ctx, at, left, sum as u32),
+    }
+}
+
+/// One piece of it, of up to [`PIECE`] bytes. In a function of its own, lest the verifier follow the
+/// turns of the loop for every length.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn demux_sum_piece(
+    ctx: *mut xdp_md,
+    offset: u32,
+    length: u32,
+    sum: u32,
+) -> u64 {
+    let Some(piece) = maps::PIECE.get_ptr_mut(0) else {
+        return OUT_OF_REACH;
+    };
+    if length == 0 || length > PIECE as u32 {
+        return OUT_OF_REACH;
+    }
+    // Behind a short piece zeros are added.
+    // SAFETY: the map has the value, and this CPU alone uses its copy.
+    unsafe { *piece = [0; PIECE_WORDS] };
+    // SAFETY: the value has room for the bytes, and the context is the program's own.
+    if unsafe { bpf_xdp_load_bytes(ctx, offset, piece.cast(), length) } != 0 {
+        return OUT_OF_REACH;
+    }
+    let nothing = core::ptr::null_mut();
+    // SAFETY: the value is initialised, and there is nothing to be subtracted.
+    let sum = unsafe { bpf_csum_diff(nothing, 0, piece.cast(), PIECE as u32, sum) };
+    u64::from(sum as u32)
+}
+
+/// The longest packet in several buffers that is added up.
+const LONGEST_IN_BUFFERS: usize = 0xffff;
+
+const _: () = assert!(PIECE == PIECE_WORDS * 8);
 
 /// The longest piece that the kernel adds up at once.
 const PIECE: usize = 512;

@@ -60,6 +60,10 @@ pub enum Error {
     #[error("no map {0:?}")]
     MapNotFound(String),
 
+    /// No daemon listens on the socket.
+    #[error("no demux daemon listens on {}", .0.display())]
+    NoDaemon(PathBuf),
+
     // What is not allowed.
     /// The caller lacks capabilities.
     #[error("not permitted to {operation}: {} missing", .missing.join(" and "))]
@@ -70,7 +74,48 @@ pub enum Error {
         missing: Vec<&'static str>,
     },
 
+    /// The configuration does not let a user own a set of sockets.
+    #[error("user {user} may not own the socket set {set:?}")]
+    NotAnOwner {
+        /// The user, by name and number.
+        user: String,
+        /// The name of the set.
+        set: String,
+        /// The file in which root may allow it.
+        configuration: PathBuf,
+    },
+    /// A user has as much as the configuration allows.
+    #[error("user {user} may not have more than {limit}")]
+    OwnerLimit {
+        /// The user, by name and number.
+        user: String,
+        /// How much of what, such as `64 queues`.
+        limit: String,
+        /// The file in which root may allow more.
+        configuration: PathBuf,
+    },
+    /// The daemon has refused something, or given it up.
+    #[error("{message}")]
+    Refused {
+        /// As [`Error::code`] in the daemon.
+        code: String,
+        /// As [`Error::exit_status`] in the daemon.
+        status: u8,
+        /// The daemon's error in one line.
+        message: String,
+        /// As [`Error::hint`] in the daemon.
+        hint: String,
+    },
+
     // What is in the way.
+    /// A daemon listens on the socket already.
+    #[error("a demux daemon{} listens on {} already", holders(.pid.as_slice()), .path.display())]
+    DaemonRunning {
+        /// The socket.
+        path: PathBuf,
+        /// Its process, where that can be seen.
+        pid: Option<u32>,
+    },
     /// A binding or a socket already has the local endpoint.
     #[error("cannot bind {pattern}: address in use by {holder}")]
     AddressInUse {
@@ -94,6 +139,24 @@ pub enum Error {
         remote: String,
         /// Why there is none.
         reason: String,
+    },
+    /// No frame takes a packet to its destination by the interfaces of a set: EHOSTUNREACH.
+    #[error("cannot reach {destination}: {reason}")]
+    Unreachable {
+        /// Where the packet was to go.
+        destination: IpAddr,
+        /// Why it cannot.
+        reason: String,
+    },
+    /// A packet is longer than the way to its destination takes: EMSGSIZE.
+    #[error("a packet of {length} bytes is too long for {destination}: at most {mtu}")]
+    PacketTooLong {
+        /// Where the packet was to go.
+        destination: IpAddr,
+        /// Its length, in bytes.
+        length: usize,
+        /// The largest packet that fits, in bytes.
+        mtu: usize,
     },
     /// The local port of a four-tuple is not reserved.
     #[error("{0} is not reserved")]
@@ -292,6 +355,24 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A configuration file that cannot be understood.
+    #[error("{}:{line}:{column}: {reason}", .path.display())]
+    BadConfiguration {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A message to or from the daemon that is none.
+    #[error("cannot understand the message: {reason}")]
+    InvalidMessage {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file that is no capture of Ethernet frames, or a damaged one.
     #[error("cannot read the capture {}: {reason}", .path.display())]
     BadCapture {
@@ -328,6 +409,20 @@ enum Status {
     Permission = 4,
     Conflict = 5,
     Unsupported = 6,
+}
+
+impl Status {
+    /// The status with this number; that of any other failure where there is none.
+    fn of(number: u8) -> Self {
+        match number {
+            2 => Self::Usage,
+            3 => Self::NotFound,
+            4 => Self::Permission,
+            5 => Self::Conflict,
+            6 => Self::Unsupported,
+            _ => Self::Failed,
+        }
+    }
 }
 
 impl Error {
@@ -378,7 +473,7 @@ impl Error {
     }
 
     /// A stable snake_case word that names the kind of error, for programs.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         self.class().0
     }
 
@@ -389,7 +484,7 @@ impl Error {
         self.class().1 as u8
     }
 
-    fn class(&self) -> (&'static str, Status) {
+    fn class(&self) -> (&str, Status) {
         match self {
             Self::InvalidArgument { .. } => ("invalid_argument", Status::Usage),
 
@@ -401,11 +496,19 @@ impl Error {
             Self::ConnectionNotFound => ("connection_not_found", Status::NotFound),
             Self::MapNotFound(_) => ("map_not_found", Status::NotFound),
 
-            Self::MissingCapability { .. } => ("permission_denied", Status::Permission),
+            Self::NoDaemon(_) => ("no_daemon", Status::NotFound),
+
+            Self::MissingCapability { .. } | Self::NotAnOwner { .. } | Self::OwnerLimit { .. } => {
+                ("permission_denied", Status::Permission)
+            }
+            Self::Refused { code, status, .. } => (code, Status::of(*status)),
+            Self::DaemonRunning { .. } => ("daemon_running", Status::Conflict),
 
             Self::PortsExhausted { .. } | Self::NoSource { .. } => {
                 ("address_not_available", Status::Failed)
             }
+            Self::Unreachable { .. } => ("unreachable", Status::Failed),
+            Self::PacketTooLong { .. } => ("packet_too_long", Status::Failed),
             Self::NotReserved(_) => ("not_reserved", Status::NotFound),
             Self::ConnectionTableFull(_) => ("connection_table_full", Status::Failed),
             Self::AddressInUse { .. } | Self::SocketInUse { .. } => {
@@ -439,6 +542,8 @@ impl Error {
 
             Self::CannotMount { .. } => ("bpffs_unavailable", Status::Failed),
             Self::BadCapture { .. } => ("bad_capture", Status::Failed),
+            Self::BadConfiguration { .. } => ("bad_configuration", Status::Failed),
+            Self::InvalidMessage { .. } => ("invalid_message", Status::Failed),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => ("permission_denied", Status::Permission),
                 io::ErrorKind::Unsupported => ("unsupported", Status::Unsupported),
@@ -464,6 +569,27 @@ impl Error {
             Self::ConnectionNotFound => "list connections with: demux connections FILTER".into(),
             Self::MapNotFound(_) => "list maps with: demux maps".into(),
             Self::MissingCapability { .. } => "run it as root, or grant the capability".into(),
+            Self::NoDaemon(_) => "start it with: demux daemon".into(),
+            Self::NotAnOwner {
+                set, configuration, ..
+            } => format!(
+                "root may allow it in {}: [[owner]] user = \"NAME\" sets = [\"{set}\"]; then send the daemon SIGHUP",
+                configuration.display()
+            ),
+            Self::OwnerLimit { configuration, .. } => format!(
+                "root may allow more in {}: max_queues, max_memory_mib; then send the daemon SIGHUP",
+                configuration.display()
+            ),
+            Self::Refused { hint, .. } => hint.clone(),
+            Self::DaemonRunning { .. } => {
+                "end it first, or listen elsewhere with --socket PATH".into()
+            }
+            Self::BadConfiguration { .. } => {
+                "correct it; its form is in the README, under Owners without root".into()
+            }
+            Self::InvalidMessage { .. } => {
+                "use the demux library of the same version as the daemon".into()
+            }
             Self::AddressInUse { .. } => {
                 "see it with: demux bindings; or give both --reuse-addr or --reuse-port".into()
             }
@@ -472,6 +598,10 @@ impl Error {
                     .into()
             }
             Self::NoSource { .. } => "see: ip route get ADDRESS, ip address".into(),
+            Self::Unreachable { .. } => {
+                "see: ip route get ADDRESS from SOURCE, ip neighbour".into()
+            }
+            Self::PacketTooLong { .. } => "make shorter ones; see: ip route get ADDRESS".into(),
             Self::NotReserved(_) => {
                 "see what is with: demux connections state reserved".into()
             }
@@ -563,6 +693,7 @@ fn correct_form(what: &str) -> &'static str {
         "setting" => "see what there is with: demux settings",
         "binding name" => "choose letters, digits, dots, dashes and underscores, such as web-1",
         "filter" => "see: demux connections --help",
+        "IP packet" => "give one whole IPv4 or IPv6 packet, without an Ethernet header",
         "kill filter" => {
             "say which, as in: demux kill remote 192.0.2.7; or end all of them: demux kill state all"
         }

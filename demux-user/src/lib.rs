@@ -24,6 +24,7 @@ pub mod capability;
 pub mod cli;
 pub mod clock;
 pub mod connections;
+pub mod daemon;
 mod demux;
 pub mod error;
 pub mod ethtool;

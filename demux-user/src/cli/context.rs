@@ -91,7 +91,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    fn bpffs_path(&self) -> Option<&Path> {
+    pub(super) fn bpffs_path(&self) -> Option<&Path> {
         self.global.bpffs.as_deref()
     }
 

@@ -11,6 +11,7 @@ mod confirm;
 mod connections;
 mod context;
 mod counters;
+mod daemon;
 mod dump;
 mod exec;
 mod explain;
@@ -162,6 +163,7 @@ enum Command {
     Xsks(xsks::Args),
     Explain(explain::Args),
     Exec(exec::Args),
+    Daemon(daemon::Args),
     Maps(maps::Args),
     Dump(dump::Args),
     Clean(clean::Args),
@@ -204,6 +206,7 @@ impl Command {
             Self::Xsks(args) => args.run(context),
             Self::Explain(args) => args.run(context),
             Self::Exec(args) => args.run(context),
+            Self::Daemon(args) => args.run(context),
             Self::Maps(args) => args.run(context),
             Self::Dump(args) => args.run(context),
             Self::Clean(args) => args.run(context),

@@ -106,7 +106,7 @@ fn view(error: &Error) -> ErrorView {
         tips.join("; ")
     };
     ErrorView {
-        code: "usage",
+        code: "usage".into(),
         message,
         hint: Some(hint),
     }

@@ -2,6 +2,7 @@
 //!
 //! A socket belongs to the network namespace of the thread that opened it, and stays there.
 
+mod notifications;
 mod raw;
 
 use std::{io, num::NonZeroI32};
@@ -15,7 +16,10 @@ use netlink_sys::{
     protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG},
 };
 
-pub use self::raw::{RawMessage, attribute, attributes, push_attribute, text};
+pub use self::{
+    notifications::{Notification, Notifications},
+    raw::{RawMessage, attribute, attributes, push_attribute, text},
+};
 
 /// How often a dump is started anew that a change in the kernel has interrupted.
 const ATTEMPTS: usize = 10;

@@ -1,6 +1,9 @@
 //! Errors: a plain line and a hint for people, an object for programs.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use serde::Serialize;
 
@@ -10,7 +13,7 @@ use super::{Format, printable};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ErrorView {
     /// A word that programs know it by.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What went wrong, in one line.
     pub message: String,
     /// What can be done about it, in one line.
@@ -20,7 +23,7 @@ pub struct ErrorView {
 impl From<&crate::Error> for ErrorView {
     fn from(error: &crate::Error) -> Self {
         Self {
-            code: error.code(),
+            code: error.code().to_owned().into(),
             message: error.to_string(),
             hint: error.hint(),
         }

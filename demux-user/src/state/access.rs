@@ -31,7 +31,7 @@ pub(super) fn create_directory(path: &Path) -> Result<()> {
 
 fn share(path: &Path, mode: u32) -> Result<()> {
     let failed = |source| Error::io(format!("set the mode of {}", path.display()), source);
-    if let Some(group) = group_id(&fs::read_to_string("/etc/group").unwrap_or_default()) {
+    if let Some(group) = reading_group() {
         match chown(path, None, Some(group)) {
             // Without CAP_CHOWN the objects stay with the caller's own group.
             Err(source) if source.kind() != io::ErrorKind::PermissionDenied => {
@@ -44,7 +44,12 @@ fn share(path: &Path, mode: u32) -> Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)
 }
 
-/// The number of the group demux. The C library's own search does not work in static binaries.
+/// The number of the group demux, where the system has that group.
+pub fn reading_group() -> Option<u32> {
+    group_id(&fs::read_to_string("/etc/group").unwrap_or_default())
+}
+
+/// The number of the group demux in the lines of /etc/group. The C library's own search does not work in static binaries.
 fn group_id(groups: &str) -> Option<u32> {
     groups.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -15,6 +15,7 @@ use std::{fs, io, os::fd::AsFd as _, path::Path, time::Duration};
 
 use self::lock::LockedDirectory;
 pub use self::{
+    access::reading_group,
     lock::Lock,
     new::{NewInstance, Opened, remove_leftovers},
     paths::Paths,

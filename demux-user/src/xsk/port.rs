@@ -9,7 +9,10 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::io::{Errno, read, write};
+use rustix::{
+    io::{Errno, read, write},
+    net::{SendFlags, send},
+};
 
 use super::{
     area::Area,
@@ -38,9 +41,10 @@ pub enum Peer {
     Kernel(Socket),
     /// A process that plays its part.
     Process {
-        /// An eventfd, not blocking, that it writes when frames have arrived for a sleeper.
+        /// What it writes to when frames have arrived for a sleeper: an eventfd or a socket. Reading and
+        /// writing must not block.
         arrived: OwnedFd,
-        /// An eventfd that it reads: written to wake it.
+        /// What is written to in order to wake it: an eventfd, or the same socket.
         kick: OwnedFd,
     },
 }
@@ -52,6 +56,13 @@ pub const MAX_PARTS: usize = 16;
 /// Bytes that the kernel leaves free at the front of a chunk for a frame that arrives
 /// (`XDP_PACKET_HEADROOM`).
 pub const HEADROOM: u32 = 256;
+
+/// The longest frame, in bytes, that ports with chunks of this size can receive and send.
+#[must_use]
+pub fn longest_frame(chunk_size: u32, multi_buffer: bool) -> usize {
+    let part = (chunk_size - HEADROOM) as usize;
+    if multi_buffer { part * MAX_PARTS } else { part }
+}
 
 /// What is taken and given back is shown to the other side in such portions, or smaller ones in small rings.
 const BATCH: u32 = 32;
@@ -130,12 +141,7 @@ impl Port {
     /// The longest frame that can be received and sent.
     #[must_use]
     pub fn longest_frame(&self) -> usize {
-        let part = (self.area.chunk_size() - HEADROOM) as usize;
-        if self.multi_buffer {
-            part * MAX_PARTS
-        } else {
-            part
-        }
+        longest_frame(self.area.chunk_size(), self.multi_buffer)
     }
 
     /// Who is on the other side.
@@ -267,15 +273,25 @@ impl Port {
         if rx.available_now() > 0 {
             return false;
         }
-        if let Peer::Process { arrived, .. } = &self.peer
-            && !rx.awaits_wakeup()
-        {
-            // What was told so far is known now. There may be nothing to read.
-            let _ = read(arrived, &mut [0; 8]);
+        if matches!(self.peer, Peer::Process { .. }) && !rx.awaits_wakeup() {
+            self.hear();
+            let rx = &mut self.rings.rx;
             rx.set_needs_wakeup(true);
             return rx.available_now() == 0;
         }
         true
+    }
+
+    /// Takes note of what a process on the other side has told: the descriptor is not readable until it tells
+    /// more. It may tell a little late, when what it has to say is known.
+    pub fn hear(&self) {
+        if let Peer::Process { arrived, .. } = &self.peer {
+            for _ in 0..MESSAGES {
+                if !read(arrived, &mut [0; 8]).is_ok_and(|count| count > 0) {
+                    break;
+                }
+            }
+        }
     }
 
     /// What one descriptor makes: a frame, or nothing where it is a part or cannot be.
@@ -406,7 +422,7 @@ impl AsFd for Port {
 
 /// Has the kernel send what it would not without being asked. Where it copies, it takes a few frames with
 /// every call (`max_tx_budget` in `net/xdp/xsk.c`), as long as the socket's buffer has room.
-fn transmit(socket: &Socket, tx: &mut Producer<Descriptor>) -> io::Result<()> {
+pub(crate) fn transmit(socket: &Socket, tx: &mut Producer<Descriptor>) -> io::Result<()> {
     let mut left = tx.outstanding();
     while left > 0 && tx.needs_wakeup() {
         socket.kick_tx()?;
@@ -419,12 +435,22 @@ fn transmit(socket: &Socket, tx: &mut Producer<Descriptor>) -> io::Result<()> {
     Ok(())
 }
 
-/// Adds one to an eventfd; if it holds all that it can, its reader has been told already.
-fn signal(event: BorrowedFd<'_>) -> io::Result<()> {
-    match write(event, &1_u64.to_ne_bytes()) {
-        Ok(_) | Err(Errno::AGAIN) => Ok(()),
+/// Writes what every eventfd takes; if there is no room, the reader has been told already.
+fn signal(to: BorrowedFd<'_>) -> io::Result<()> {
+    let message = 1_u64.to_ne_bytes();
+    // A process that has ended must not end this one, too.
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    let result = match send(to, &message, flags) {
+        Err(Errno::NOTSOCK) => write(to, &message),
+        result => result,
+    };
+    match result {
+        Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }
+
+/// How many messages of the other side are read at once; it has no reason to leave more.
+const MESSAGES: usize = 8;
 
 const ETHERNET_HEADER: usize = 14;

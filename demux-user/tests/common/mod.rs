@@ -12,6 +12,7 @@ pub mod bpf;
 pub mod bpffs;
 pub mod chance;
 pub mod crowd;
+pub mod daemon;
 pub mod demux;
 pub mod egress;
 pub mod flood;

@@ -11,9 +11,11 @@ use anyhow::{Context as _, Result};
 use crate::{apt, process};
 
 /// A program and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("bpftool", "bpftool"),
+    ("curl", "curl"),
     ("ip", "iproute2"),
+    ("iperf3", "iperf3"),
     ("nmap", "nmap"),
     ("qemu-system-x86_64", "qemu-system-x86"),
 ];

@@ -1,0 +1,77 @@
+//! `demux daemon`: sets of AF_XDP sockets for processes without root.
+
+use std::path::PathBuf;
+
+use super::{Outcome, context::Context};
+use crate::{
+    Result,
+    daemon::{self, DEFAULT_SOCKET, Event, Options, SOCKET_ENVIRONMENT, config},
+};
+
+/// Let processes without root own sets of AF_XDP sockets
+///
+/// The daemon holds the sockets and copies frames to and from memory that it shares with one owner each.
+/// So several owners can have bindings on one receive queue, none sees the frames of another, and none can
+/// send from an endpoint that is not its own. Who may own which set is said in the configuration; without
+/// one, only root.
+///
+/// It runs in the foreground until SIGTERM or SIGINT, and serves one network namespace. SIGHUP makes it
+/// read the configuration again; a broken one is refused, and the old one stays. What it holds ends with
+/// it: packets of its owners' bindings then go to the fallbacks of these.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Read this configuration and not /etc/demux/demux.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen here; unless given, where the configuration says, else at /run/demux/demux.sock
+    #[arg(long, value_name = "PATH", env = SOCKET_ENVIRONMENT, hide_env_values = true)]
+    socket: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+EXAMPLES:
+  demux daemon                                     serve this network namespace
+  demux -N blue daemon --socket /run/demux/blue.sock
+
+  /etc/demux/demux.toml:
+    [[owner]]
+    user = \"alice\"
+    sets = [\"web\"]                                 those of: demux bind tcp :80 --to xsk:web";
+
+const _: () = {
+    // The help above names them.
+    assert!(matches!(
+        DEFAULT_SOCKET.as_bytes(),
+        b"/run/demux/demux.sock"
+    ));
+    assert!(matches!(
+        config::DEFAULT_PATH.as_bytes(),
+        b"/etc/demux/demux.toml"
+    ));
+};
+
+impl Args {
+    pub(super) fn run(&self, context: &mut Context<'_>) -> Result<Outcome> {
+        let options = Options {
+            config: self.config.clone(),
+            socket: self.socket.clone(),
+            bpffs: context.bpffs_path().map(Into::into),
+        };
+        daemon::run(&options, &mut |event| match event {
+            Event::Ready { socket } => context.note(format!("listening on {}", socket.display())),
+            Event::Configured => context.note("the configuration was read again"),
+            Event::Misconfigured(error) => {
+                context.warn(format!("{error}; the old configuration stays"));
+            }
+            Event::Deaf(error) => context.warn(error.to_string()),
+            Event::Opened { set, pid, user } => {
+                context.note(format!("set {set}: opened by process {pid} of {user}"));
+            }
+            Event::Closed { set, pid } => {
+                context.note(format!("set {set}: closed, was process {pid}'s"));
+            }
+        })?;
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,374 @@
+//! The part of the configuration file that says who may own sets of AF_XDP sockets.
+//!
+//! ```toml
+//! [daemon]
+//! socket = "/run/demux/demux.sock"
+//!
+//! [[owner]]
+//! user = "alice"        # a name or a number; or group = "web"
+//! sets = ["web", "dns"] # names of sets, as in `--to xsk:web`; "*" is every name
+//! max_queues = 64       # queues of all sets that such a user has open
+//! max_memory_mib = 512  # memory of the regions of all these sets
+//! ```
+//!
+//! Root may own every set. Where there is no file, nobody else may own any.
+
+use std::{
+    fs, io,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::{Group, User};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::peer::Peer;
+use crate::{Error, Result};
+
+/// Where the file is by convention.
+pub const DEFAULT_PATH: &str = "/etc/demux/demux.toml";
+
+/// A name that stands for every set.
+const EVERY: &str = "*";
+
+/// Who may own what.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Where the daemon listens, if the file says so.
+    pub socket: Option<PathBuf>,
+    owners: Vec<Owner>,
+}
+
+/// How much one user may have in use at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Queues of all sets together.
+    pub queues: u32,
+    /// Bytes of all regions together.
+    pub memory: u64,
+}
+
+impl Limits {
+    /// Those of an entry that gives none.
+    pub const DEFAULT: Self = Self {
+        queues: 64,
+        memory: 512 << 20,
+    };
+
+    /// Those of root.
+    const NONE: Self = Self {
+        queues: u32::MAX,
+        memory: u64::MAX,
+    };
+}
+
+/// An entry of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Owner {
+    who: Who,
+    sets: Vec<String>,
+    limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    User(u32),
+    Group(u32),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    daemon: Option<DaemonSection>,
+    #[serde(default)]
+    owner: Vec<Spanned<OwnerSection>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DaemonSection {
+    socket: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnerSection {
+    user: Option<Spanned<NameOrNumber>>,
+    group: Option<Spanned<NameOrNumber>>,
+    sets: Vec<Spanned<String>>,
+    max_queues: Option<u32>,
+    max_memory_mib: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a name or a number")]
+enum NameOrNumber {
+    Number(u32),
+    Name(String),
+}
+
+/// What is wrong, and where in the text.
+type Fault = (String, Range<usize>);
+
+impl Config {
+    /// Reads the file at `path`; that of [`DEFAULT_PATH`] need not be there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadConfiguration`] with line and column; [`Error::Io`] where it cannot be read.
+    pub fn read(path: Option<&Path>) -> Result<Self> {
+        let is_optional = path.is_none();
+        let path = path.unwrap_or(Path::new(DEFAULT_PATH));
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, path),
+            Err(source) if is_optional && source.kind() == io::ErrorKind::NotFound => {
+                Ok(Self::default())
+            }
+            Err(source) if source.kind() == io::ErrorKind::InvalidData => {
+                Err(Error::BadConfiguration {
+                    path: path.into(),
+                    line: 1,
+                    column: 1,
+                    reason: "it is not UTF-8".into(),
+                })
+            }
+            Err(source) => Err(Error::io(format!("read {}", path.display()), source)),
+        }
+    }
+
+    /// Reads the text of the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadConfiguration`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let faulty = |(reason, span): Fault| {
+            let (line, column) = position(text, span.start);
+            Error::BadConfiguration {
+                path: path.into(),
+                line,
+                column,
+                reason,
+            }
+        };
+        let file: File = toml::from_str(text).map_err(|error| {
+            let reason = error.message().lines().collect::<Vec<_>>().join(": ");
+            faulty((reason, error.span().unwrap_or(0..0)))
+        })?;
+        let socket = file.daemon.and_then(|daemon| daemon.socket);
+        if let Some(socket) = &socket
+            && !socket.get_ref().is_absolute()
+        {
+            return Err(faulty(("the path must begin with /".into(), socket.span())));
+        }
+        let owners = file.owner.into_iter().map(owner);
+        Ok(Self {
+            socket: socket.map(Spanned::into_inner),
+            owners: owners.collect::<Result<_, _>>().map_err(faulty)?,
+        })
+    }
+
+    /// How much a peer may have if it owns this set; `None` where it may not own it.
+    ///
+    /// Of several entries that allow it, each limit is the largest.
+    #[must_use]
+    pub fn limits(&self, peer: &Peer, set: &str) -> Option<Limits> {
+        if peer.is_root() {
+            return Some(Limits::NONE);
+        }
+        self.owners
+            .iter()
+            .filter(|owner| owner.who.is(peer) && owner.has(set))
+            .map(|owner| owner.limits)
+            .reduce(|one, other| Limits {
+                queues: one.queues.max(other.queues),
+                memory: one.memory.max(other.memory),
+            })
+    }
+}
+
+impl Who {
+    fn is(self, peer: &Peer) -> bool {
+        match self {
+            Self::User(uid) => peer.uid == uid,
+            Self::Group(gid) => peer.groups.contains(&gid),
+        }
+    }
+}
+
+impl Owner {
+    fn has(&self, set: &str) -> bool {
+        self.sets.iter().any(|name| name == EVERY || name == set)
+    }
+}
+
+fn owner(section: Spanned<OwnerSection>) -> Result<Owner, Fault> {
+    let span = section.span();
+    let section = section.into_inner();
+    let who = match (section.user, section.group) {
+        (Some(user), None) => Who::User(user_id(user)?),
+        (None, Some(group)) => Who::Group(group_id(group)?),
+        (None, None) => return Err(("an owner has a user or a group".into(), span)),
+        (Some(_), Some(group)) => {
+            let reason = "an owner has a user or a group, not both";
+            return Err((reason.into(), group.span()));
+        }
+    };
+    if section.sets.is_empty() {
+        return Err(("an owner without sets may own nothing".into(), span));
+    }
+    let mut sets = Vec::new();
+    for name in section.sets {
+        if name.get_ref() != EVERY && !is_name(name.get_ref()) {
+            let reason = format!("{:?} is no name of a set, nor \"*\"", name.get_ref());
+            return Err((reason, name.span()));
+        }
+        sets.push(name.into_inner());
+    }
+    Ok(Owner {
+        who,
+        sets,
+        limits: Limits {
+            queues: section.max_queues.unwrap_or(Limits::DEFAULT.queues),
+            memory: section
+                .max_memory_mib
+                .map_or(Limits::DEFAULT.memory, |mib| u64::from(mib) << 20),
+        },
+    })
+}
+
+fn user_id(user: Spanned<NameOrNumber>) -> Result<u32, Fault> {
+    let span = user.span();
+    match user.into_inner() {
+        NameOrNumber::Number(uid) => Ok(uid),
+        NameOrNumber::Name(name) => match User::from_name(&name) {
+            Ok(Some(user)) => Ok(user.uid.as_raw()),
+            _ => Err((format!("there is no user {name:?}"), span)),
+        },
+    }
+}
+
+fn group_id(group: Spanned<NameOrNumber>) -> Result<u32, Fault> {
+    let span = group.span();
+    match group.into_inner() {
+        NameOrNumber::Number(gid) => Ok(gid),
+        NameOrNumber::Name(name) => match Group::from_name(&name) {
+            Ok(Some(group)) => Ok(group.gid.as_raw()),
+            _ => Err((format!("there is no group {name:?}"), span)),
+        },
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// Line and column of a byte, both from 1; columns count characters.
+fn position(text: &str, byte: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(byte)];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    (line, column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config> {
+        Config::parse(text, Path::new("/etc/demux/demux.toml"))
+    }
+
+    fn peer(uid: u32, groups: &[u32]) -> Peer {
+        Peer {
+            pid: 7,
+            uid,
+            groups: groups.to_vec(),
+        }
+    }
+
+    #[test]
+    fn owners_are_users_and_groups_with_sets_of_their_own() {
+        let config = parse(
+            "[daemon]\nsocket = '/run/x'\n\
+             [[owner]]\nuser = 7\nsets = ['web', 'dns']\n\
+             [[owner]]\nuser = 7\nsets = ['web']\nmax_queues = 100\nmax_memory_mib = 1\n\
+             [[owner]]\ngroup = 'root'\nsets = ['*']\nmax_queues = 1\n",
+        )
+        .unwrap();
+        assert_eq!(config.socket.as_deref(), Some(Path::new("/run/x")));
+        let limits = |peer, set| config.limits(&peer, set).map(|limits| limits.queues);
+        assert_eq!(limits(peer(7, &[7]), "web"), Some(100));
+        assert_eq!(limits(peer(7, &[7]), "dns"), Some(64));
+        assert_eq!(limits(peer(7, &[7]), "mail"), None);
+        assert_eq!(limits(peer(8, &[8]), "web"), None);
+        assert_eq!(limits(peer(8, &[8, 0]), "mail"), Some(1));
+        assert_eq!(limits(peer(0, &[]), "mail"), Some(u32::MAX));
+        let web = config.limits(&peer(7, &[]), "web").unwrap();
+        assert_eq!(web.memory, Limits::DEFAULT.memory, "the larger one");
+    }
+
+    #[test]
+    fn without_a_file_root_alone_may_own() {
+        let config = Config::default();
+        assert!(config.limits(&peer(0, &[0]), "web").is_some());
+        assert!(config.limits(&peer(1, &[0]), "web").is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (text, at, word) in [
+            ("[daemon\n", (1, 8), "unclosed"),
+            ("\n[daemon]\nsockt = '/x'\n", (3, 1), "sockt"),
+            ("[daemon]\nsocket = 'x'\n", (2, 10), "begin with /"),
+            ("[[owner]]\nuser = 1\n", (1, 1), "sets"),
+            ("[[owner]]\nsets = ['a']\n", (1, 1), "user or a group"),
+            (
+                "[[owner]]\nuser = 1\ngroup = 1\nsets = ['a']\n",
+                (3, 9),
+                "not both",
+            ),
+            (
+                "[[owner]]\nuser = 'no such'\nsets = ['a']\n",
+                (2, 8),
+                "no such",
+            ),
+            (
+                "[[owner]]\ngroup = 'no such'\nsets = ['a']\n",
+                (2, 9),
+                "no such",
+            ),
+            (
+                "[[owner]]\nuser = -1\nsets = ['a']\n",
+                (2, 8),
+                "a name or a number",
+            ),
+            ("[[owner]]\nuser = 1\nsets = []\n", (1, 1), "nothing"),
+            (
+                "# ä\n[[owner]]\nuser = 1\nsets = ['ä', 'a b']\n",
+                (4, 9),
+                "no name",
+            ),
+            (
+                "[[owner]]\nuser = 1\nsets = ['a']\nmax_queues = 'x'\n",
+                (4, 14),
+                "string",
+            ),
+        ] {
+            match parse(text) {
+                Err(Error::BadConfiguration {
+                    line,
+                    column,
+                    reason,
+                    ..
+                }) => {
+                    assert_eq!((line, column), at, "{text}: {reason}");
+                    assert!(reason.contains(word), "{text}: {reason}");
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+}
