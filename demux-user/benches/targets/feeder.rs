@@ -28,28 +28,61 @@ pub(crate) struct Feeder<'a> {
     pub(crate) cpu: usize,
 }
 
-/// What sending has taken.
+/// How many frames wake everybody before time is taken.
+const WARM_UP: u32 = 64 * BATCH;
+
+/// What sending has taken, once everybody was awake.
 pub(crate) struct Taken {
     pub(crate) time: Duration,
     pub(crate) cpu_time: u64,
+    /// How many frames have arrived in that time.
+    pub(crate) arrived: u64,
 }
 
 impl Feeder<'_> {
     /// Sends a frame so often by an interface of the peer, beginning with the first flow.
-    pub(crate) fn send(&self, frame: &[u8], ifindex: u32, count: u32) -> Taken {
+    pub(crate) fn send(&self, frame: &[u8], ifindex: u32, count: u32) {
+        self.set_interface(ifindex);
+        self.run(|| live_run(self.program, frame, count).expect("frames are sent"));
+    }
+
+    /// Does so as fast as it can, after some that are not counted. `arrived` says how many have arrived so
+    /// far.
+    pub(crate) fn measure(
+        &self,
+        frame: &[u8],
+        ifindex: u32,
+        count: u32,
+        arrived: impl Fn() -> u64 + Sync,
+    ) -> Taken {
+        self.set_interface(ifindex);
+        self.run(|| {
+            let thread = Thread::current();
+            live_run(self.program, frame, WARM_UP).expect("frames are sent");
+            let (begun, before, cpu_time) = (Instant::now(), arrived(), thread.cpu_time());
+            live_run(self.program, frame, count).expect("frames are sent");
+            let (time, after) = (begun.elapsed(), arrived());
+            Taken {
+                time,
+                cpu_time: thread.cpu_time() - cpu_time,
+                arrived: after - before,
+            }
+        })
+    }
+
+    fn set_interface(&self, ifindex: u32) {
         let words = [ifindex, 0];
         let value: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         bpf::map_update(self.map, &[0; 4], &value, 0).expect("what to send by");
+    }
+
+    /// Does something at the peer, on the sender's CPU.
+    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.peer.enter(|| {
             let thread = Thread::current();
             thread.bind(self.cpu);
             thread.prefer(1);
-            let (begun, before) = (Instant::now(), thread.cpu_time());
-            live_run(self.program, frame, count).expect("frames are sent");
-            Taken {
-                time: begun.elapsed(),
-                cpu_time: thread.cpu_time() - before,
-            }
+            work()
         })
     }
 }

@@ -18,10 +18,8 @@ const DISTURBING: f64 = 0.1;
 /// One turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// How many packets have arrived.
-    pub(crate) packets: u64,
-    /// How many were sent; the rest found the driver's queue full.
-    pub(crate) offered: u64,
+    /// The part of what was sent that has arrived; the rest found the driver's queue full.
+    pub(crate) arrived: f64,
     /// Packets a second that have arrived.
     pub(crate) per_second: f64,
     /// CPU time of all that receives, in nanoseconds a packet that has arrived.
@@ -161,7 +159,7 @@ fn case_json(figures: &Figures) -> Value {
             "receiving_cpu_ns": rounded(receiving.median),
             "receiving_cpu_spread": rounded(receiving.spread),
             "sending_cpu_ns": of(|sample| sample.sending_ns),
-            "arrived": of(|sample| sample.packets as f64 / sample.offered as f64),
+            "arrived": of(|sample| sample.arrived),
         });
     }
     case

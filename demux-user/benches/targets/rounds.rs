@@ -5,7 +5,7 @@ use std::{os::fd::AsFd as _, path::Path, thread, time::Duration};
 use crate::{
     case::{Case, Target, Way},
     consumer::{self, Consumer},
-    feeder::{Feeder, Taken},
+    feeder::Feeder,
     flows::FLOWS,
     frames,
     plain::Plain,
@@ -27,11 +27,11 @@ pub(crate) struct Effort {
 impl Effort {
     pub(crate) const FULL: Self = Self {
         rounds: 21,
-        frames: 1 << 19,
+        frames: 1 << 20,
     };
     pub(crate) const QUICK: Self = Self {
         rounds: 10,
-        frames: 1 << 17,
+        frames: 1 << 18,
     };
 }
 
@@ -138,14 +138,18 @@ impl Bench {
         assert_eq!(followed, u64::from(FLOWS), "{} has rows", case.name());
     }
 
-    fn send(&self, interface: &str, frame: &[u8], count: u32) -> Taken {
-        let feeder = Feeder {
+    fn send(&self, interface: &str, frame: &[u8], count: u32) {
+        self.feeder()
+            .send(frame, self.stage.sending(interface), count);
+    }
+
+    fn feeder(&self) -> Feeder<'_> {
+        Feeder {
             peer: &self.stage.peer,
             program: self.plain.program("feed"),
             map: self.plain.map("FEED"),
             cpu: self.sending_cpu,
-        };
-        feeder.send(frame, self.stage.sending(interface), count)
+        }
     }
 
     fn measure(&self, case: Case, way: Way, count: u32) -> Sample {
@@ -156,7 +160,10 @@ impl Bench {
         let frame = frames::steady(case, self.stage.stations(&interface));
         let followed = self.steered.followed(case.target);
         let (arrived, cpu_time) = (self.arrived(case.target), self.cpu_time());
-        let taken = self.send(&interface, &frame, count);
+        let ifindex = self.stage.sending(&interface);
+        let target = case.target;
+        let now = || self.arrived(target);
+        let taken = self.feeder().measure(&frame, ifindex, count, now);
         self.settle(case.target);
         let packets = self.arrived(case.target) - arrived;
         let followed = self.steered.followed(case.target) - followed;
@@ -170,9 +177,8 @@ impl Bench {
             );
         }
         Sample {
-            packets,
-            offered: u64::from(count),
-            per_second: packets as f64 / taken.time.as_secs_f64(),
+            arrived: taken.arrived as f64 / f64::from(count),
+            per_second: taken.arrived as f64 / taken.time.as_secs_f64(),
             receiving_ns: cpu_time as f64 / packets as f64,
             sending_ns: taken.cpu_time as f64 / f64::from(count),
         }
