@@ -1,9 +1,9 @@
 //! A named set of sockets, as a user-space stack uses it.
 
 use std::{
-    io, mem,
+    env, io, mem,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -187,7 +187,13 @@ impl Set {
     }
 
     fn open_direct(options: &Options, bpffs: Option<&BpfFs>) -> Result<Self> {
-        let bpffs = bpffs.map_or_else(|| BpfFs::find(None), |bpffs| Ok(bpffs.clone()))?;
+        let bpffs = match bpffs {
+            Some(bpffs) => bpffs.clone(),
+            None => {
+                let place = env::var_os(BpfFs::ENVIRONMENT).map(PathBuf::from);
+                BpfFs::find(place.as_deref())?
+            }
+        };
         let opened = direct::open(options, &bpffs)?;
         let reports = options.report.then(|| Reports::open(&bpffs)).transpose()?;
         let (queues, ports): (Vec<_>, Vec<_>) = opened
