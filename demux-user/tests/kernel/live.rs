@@ -341,7 +341,8 @@ impl<'a> Live<'a> {
             self.xsks.insert(slot, socket);
         }
         for cpu in 0..self.tables.max_cpus().unwrap() as u16 {
-            let takes = self.tables.takes_packets(cpu).unwrap();
+            let cpus = self.tables.cpus().unwrap();
+            let takes = cpus.iter().any(|(number, _)| *number == u32::from(cpu));
             match (takes, world.targets.cpus.contains(&cpu)) {
                 (true, false) => self.tables.remove_cpu(cpu).unwrap(),
                 (false, true) => self.tables.add_cpu(cpu).unwrap(),
