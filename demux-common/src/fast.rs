@@ -1,30 +1,31 @@
 //! The shortest way of a packet: of a connection that is under way, and stays as it is.
-//! Its owner is the stack or an AF_XDP socket.
 //!
 //! Whatever is not plain — an option in the IP header, another state, another epoch, a carry of a
-//! counter, a writer that was faster — takes the long way, which starts from the beginning.
+//! counter, a writer that was faster, a checksum that is still to come on the way to another CPU —
+//! takes the long way, which starts from the beginning.
 
 use network_types::eth::EtherType;
 
 use crate::{
-    binding::Target,
+    binding::{Binding, Target},
     config::Config,
     connection::{State, since},
     decide::{Decision, PackedDecision, interface_of},
     packet::Packet,
     parse::Parsed,
-    plain::{self, Segment},
+    plain::{self, Plain},
     protocol::Protocol,
     reason::{Reason, Stage, Verdict},
-    rows,
-    table::{self, Flags, Found, Head, Line, Memory, Probe},
+    rows, steering,
+    table::{self, Flags, Found, Line, Memory, Probe},
     tables::{Kernel, Tables},
     tcp::{self, Side},
+    udp,
     wire::ethernet::Station,
 };
 
-/// Decides about a frame that arrived, if it is a TCP segment without anything unusual that changes
-/// nothing but counters, the time and what the remote has said.
+/// Decides about a frame that arrived, if it is a TCP segment or a datagram without anything unusual that
+/// changes nothing but counters, the time and what the remote has said.
 #[inline(always)]
 pub fn arrives<P, T>(packet: &P, ifindex: u32, tables: &T) -> Option<PackedDecision>
 where
@@ -37,72 +38,133 @@ where
         return None;
     }
     let config = tables.config()?;
-    let (head, bytes) = if ether_type == EtherType::Ipv4 as u16 {
-        let (addresses, segment) = plain::ipv4(packet)?;
-        let probe = Probe::v4(addresses, segment.ports, tables, tables.homes());
+    let (index, owner, plain, probe) = if ether_type == EtherType::Ipv4 as u16 {
+        let (addresses, plain) = plain::ipv4(packet)?;
+        let protocol = plain.protocol();
+        let probe = Probe::v4(addresses, plain.ports, protocol, tables, tables.homes());
         let found = table::find_v4(tables, &probe)?;
-        may_be_steady(tables, &found)?;
-        (steady(tables, &found, &segment, config)?, segment.bytes)
+        let index = found.head.binding();
+        let owner = owner(tables, index)?;
+        if is_of_cpus(owner) && plain::is_partial_v4(packet, protocol) {
+            return None;
+        }
+        steady(tables, &found, &plain, config)?;
+        (index, owner, plain, probe)
     } else if ether_type == EtherType::Ipv6 as u16 {
-        let (addresses, segment) = plain::ipv6(packet)?;
-        let probe = Probe::v6(&addresses, segment.ports, tables, tables.homes());
+        let (addresses, plain) = plain::ipv6(packet)?;
+        let protocol = plain.protocol();
+        let probe = Probe::v6(&addresses, plain.ports, protocol, tables, tables.homes());
         let found = table::find_v6(tables, &probe, &addresses)?;
-        may_be_steady(tables, &found)?;
-        (steady(tables, &found, &segment, config)?, segment.bytes)
+        let index = found.head.binding();
+        let owner = owner(tables, index)?;
+        if is_of_cpus(owner) && plain::is_partial_v6(packet, protocol) {
+            return None;
+        }
+        steady(tables, &found, &plain, config)?;
+        (index, owner, plain, probe)
     } else {
         return None;
     };
-    let binding = head.binding();
+    let bytes = plain.bytes;
     let mut decision = Decision::pass(Stage::Connection, Reason::Connection)
-        .of_binding(binding)
+        .of_binding(index)
         .pack();
-    if binding == 0 {
+    let Some(binding) = owner else {
         tables.count(slot, Verdict::Pass, Reason::Connection, u64::from(bytes));
         return Some(decision);
-    }
-    if is_steered(tables, binding) {
-        decision = tables.to_socket(ifindex, bytes, decision.to(Target::Xsk));
+    };
+    match binding.target {
+        Target::Xsk => {
+            decision = decision.to(Target::Xsk);
+            decision = steering::to_socket_of(tables, binding, ifindex, bytes, decision);
+        }
+        Target::Cpu => {
+            let hash = (probe.hash(tables) >> 32) as u32;
+            decision = steering::to_cpu_of(tables, binding, hash, decision.to(Target::Cpu));
+        }
+        // A row of the present epoch is believed: another target has made another epoch.
+        Target::Stack | Target::Drop | Target::Reject => {}
     }
     tables.count_packed(slot, decision, u64::from(bytes));
-    tables.count_binding(binding, u64::from(bytes));
+    tables.count_binding(index, u64::from(bytes));
     Some(decision)
 }
 
-/// Leaves the connections of other CPUs to the long way, before anything is counted: what goes there
-/// may need its checksum, and a place found by its four-tuple.
+/// The binding that owns a row, if any; `None` where it cannot be read.
 #[inline(always)]
-fn may_be_steady<T: Tables>(tables: &T, found: &Found<<T as Memory>::Line>) -> Option<()> {
-    let index = found.head.binding();
-    if index != 0 && matches!(tables.binding(index)?.target, Target::Cpu) {
-        return None;
+fn owner<T: Tables>(tables: &T, index: u16) -> Option<Option<&Binding>> {
+    if index == 0 {
+        return Some(None);
     }
-    Some(())
+    Some(Some(tables.binding(index)?))
 }
 
-/// Whether a binding, which is not one of CPUs, goes to AF_XDP sockets.
+/// Whether packets go to other CPUs: there a checksum that is still to come must have been filled in.
 #[inline(always)]
-fn is_steered<T: Tables>(tables: &T, index: u16) -> bool {
-    tables
-        .binding(index)
-        .is_some_and(|binding| binding.target.is_steered())
+const fn is_of_cpus(owner: Option<&Binding>) -> bool {
+    matches!(
+        owner,
+        Some(Binding {
+            target: Target::Cpu,
+            ..
+        })
+    )
 }
 
-/// Applies a segment that arrived to its row, if that is steady.
+/// Applies what arrived to its row, if that is steady.
 #[inline(always)]
 fn steady<T: Tables>(
     tables: &T,
     found: &Found<<T as Memory>::Line>,
-    segment: &Segment,
+    plain: &Plain,
     config: &Config,
-) -> Option<Head> {
+) -> Option<()> {
+    let Some(seen) = &plain.seen else {
+        return repeats(tables, found, plain.bytes, config);
+    };
     passes::<{ Line::RX }, { Line::REMOTE }, { Line::LOCAL }, T>(
         tables,
         found,
-        &segment.seen,
+        seen,
         Side::Remote,
-        (1, segment.bytes),
+        (1, plain.bytes),
         config,
     )
+}
+
+/// The heads of rows that a datagram of the remote does not change: this host has answered, and the
+/// remote has gone on after that.
+const ASSURED_MASK: u64 = 0xff << 8 | ((Flags::CONFIRMED | udp::ANSWERED) as u64) << 16;
+const ASSURED: u64 =
+    (State::Assured as u64) << 8 | ((Flags::CONFIRMED | udp::ANSWERED) as u64) << 16;
+
+/// Applies a datagram of the remote to its row, if that is steady; `None` where it is not.
+#[inline(always)]
+fn repeats<T: Tables>(
+    tables: &T,
+    found: &Found<<T as Memory>::Line>,
+    bytes: u32,
+    config: &Config,
+) -> Option<()> {
+    let (head, line) = (found.head, found.line);
+    let now = config.clock.at_ticks(tables.ticks());
+    let last_seen = table::last_seen(tables, line);
+    if head.0 & ASSURED_MASK != ASSURED
+        || table::epoch(tables, line) != config.epoch
+        || since(last_seen, now) >= config.lifetimes[State::Assured as usize]
+    {
+        return None;
+    }
+    // Its generation vouches for what was read before.
+    let counted =
+        table::simple_count::<{ Line::RX }, T>(tables, line, head.generation(), 1, bytes)?;
+    if !table::put_count::<{ Line::RX }, T>(tables, line, counted) {
+        return None;
+    }
+    if last_seen != now {
+        table::touch(tables, line, now);
+    }
+    Some(())
 }
 
 /// Applies a packet that leaves, as [`arrives`] does one that arrives; returns whether it did.
@@ -145,7 +207,7 @@ fn passes<const TALLY: usize, const SENDER: usize, const RECEIVER: usize, T: Tab
     side: Side,
     (packets, bytes): (u32, u32),
     config: &Config,
-) -> Option<Head> {
+) -> Option<()> {
     let (head, line) = (found.head, found.line);
     let now = config.clock.at_ticks(tables.ticks());
     let last_seen = table::last_seen(tables, line);
@@ -169,5 +231,5 @@ fn passes<const TALLY: usize, const SENDER: usize, const RECEIVER: usize, T: Tab
     if last_seen != now {
         table::touch(tables, line, now);
     }
-    Some(head)
+    Some(())
 }

@@ -215,9 +215,21 @@ pub fn to_socket<T: Kernel + ?Sized>(
     length: u32,
     decision: PackedDecision,
 ) -> PackedDecision {
-    let Some(binding) = tables.binding(decision.binding()) else {
-        return dropped(decision);
-    };
+    match tables.binding(decision.binding()) {
+        Some(binding) => to_socket_of(tables, binding, ifindex, length, decision),
+        None => dropped(decision),
+    }
+}
+
+/// As [`to_socket`], of a binding that was looked up.
+#[inline(always)]
+pub(crate) fn to_socket_of<T: Kernel + ?Sized>(
+    tables: &T,
+    binding: &Binding,
+    ifindex: u32,
+    length: u32,
+    decision: PackedDecision,
+) -> PackedDecision {
     let Some(set) = tables.xsk_set(binding.set) else {
         return fallen_back(binding, decision, Reason::NoTarget);
     };
@@ -247,9 +259,20 @@ pub fn to_cpu<T: Tables + ?Sized>(
     hash: u32,
     decision: PackedDecision,
 ) -> PackedDecision {
-    let Some(binding) = tables.binding(decision.binding()) else {
-        return dropped(decision);
-    };
+    match tables.binding(decision.binding()) {
+        Some(binding) => to_cpu_of(tables, binding, hash, decision),
+        None => dropped(decision),
+    }
+}
+
+/// As [`to_cpu`], of a binding that was looked up.
+#[inline(always)]
+pub(crate) fn to_cpu_of<T: Tables + ?Sized>(
+    tables: &T,
+    binding: &Binding,
+    hash: u32,
+    decision: PackedDecision,
+) -> PackedDecision {
     match tables.cpu(decision.binding(), hash) {
         Some(cpu) if tables.redirect_to_cpu(u32::from(cpu)) => decision,
         _ => fallen_back(binding, decision, Reason::NoTarget),

@@ -3,9 +3,10 @@
 use demux_common::{
     address::{Address, Family},
     parse::{Parsed, parse},
-    plain::{self, Segment},
+    plain::{self, Plain},
     protocol::Protocol,
     reason::Reason,
+    reject::checksum,
     tcp::{Flags, Kind, Seen},
     wire::ethernet::Station,
 };
@@ -104,11 +105,8 @@ proptest! {
             frame[header + 8..][..4].copy_from_slice(&acknowledgement.to_be_bytes());
             frame[header + 13] = control;
         }
-        let is_plain = transport.is_tcp
-            && transport.tags.is_empty()
-            && control & 0x17 == 0x10
-            // Shorter frames are none of the short cut's.
-            && frame.len() >= 54
+        let is_plain = transport.tags.is_empty()
+            && (!transport.is_tcp || control & 0x17 == 0x10)
             && damage.is_empty();
         frame.resize(frame.len() + padding, 0xaa);
         for (place, byte) in &damage {
@@ -144,19 +142,19 @@ fn check_short_cut(frame: &[u8]) -> Result<bool, TestCaseError> {
     let Some((station, ether_type)) = plain::ethernet(frame) else {
         return Ok(false);
     };
-    // The addresses as they lie in memory, the remote's first, and the segment.
-    let taken: Option<(Vec<u8>, Segment)> = if ether_type == 0x0800_u16.to_be() {
-        plain::ipv4(frame).map(|(addresses, segment)| (addresses.to_ne_bytes().to_vec(), segment))
+    // The addresses as they lie in memory, the remote's first, and what is carried.
+    let taken: Option<(Vec<u8>, Plain)> = if ether_type == 0x0800_u16.to_be() {
+        plain::ipv4(frame).map(|(addresses, plain)| (addresses.to_ne_bytes().to_vec(), plain))
     } else if ether_type == 0x86dd_u16.to_be() {
-        plain::ipv6(frame).map(|(addresses, segment)| {
+        plain::ipv6(frame).map(|(addresses, plain)| {
             let words = [addresses.remote, addresses.local].concat();
             let bytes = words.into_iter().flat_map(u64::to_ne_bytes).collect();
-            (bytes, segment)
+            (bytes, plain)
         })
     } else {
         None
     };
-    let Some((addresses, segment)) = taken else {
+    let Some((addresses, plain)) = taken else {
         return Ok(false);
     };
     let mut parsed = Parsed::EMPTY;
@@ -174,7 +172,7 @@ fn check_short_cut(frame: &[u8]) -> Result<bool, TestCaseError> {
         }
     }
     let key = &parsed.key;
-    prop_assert_eq!(key.protocol, Protocol::Tcp);
+    prop_assert_eq!(key.protocol, plain.protocol());
     let expected = match parsed.family {
         Family::Ipv4 => [key.remote_address.v4(), key.local_address.v4()].concat(),
         Family::Ipv6 => [key.remote_address.bytes, key.local_address.bytes].concat(),
@@ -185,21 +183,60 @@ fn check_short_cut(frame: &[u8]) -> Result<bool, TestCaseError> {
         station,
         Station::new([frame[0], frame[1], frame[2], frame[3], frame[4], frame[5]])
     );
-    prop_assert_eq!(parsed.segment.flags.kind(), Some(Kind::Ack));
-    prop_assert!(parsed.segment.flags.has(Flags::ACK));
-    let expected = Segment {
+    let seen = (key.protocol == Protocol::Tcp).then_some(Seen {
+        kind: Kind::Ack,
+        sequence: parsed.segment.sequence,
+        acknowledgement: parsed.segment.acknowledgement,
+        has_ack: true,
+        length: parsed.segment.length,
+    });
+    if seen.is_some() {
+        prop_assert_eq!(parsed.segment.flags.kind(), Some(Kind::Ack));
+        prop_assert!(parsed.segment.flags.has(Flags::ACK));
+    }
+    let expected = Plain {
         ports: u32::from(key.local_port) | u32::from(key.remote_port) << 16,
-        seen: Seen {
-            kind: Kind::Ack,
-            sequence: parsed.segment.sequence,
-            acknowledgement: parsed.segment.acknowledgement,
-            has_ack: true,
-            length: parsed.segment.length,
-        },
+        seen,
         bytes: parsed.frame_len,
     };
-    prop_assert_eq!(segment, expected);
+    prop_assert_eq!(plain, expected);
+    check_checksum(frame, &parsed)?;
     Ok(true)
+}
+
+/// Whether the short cut sees, in a frame that it takes, if the checksum is still to come.
+fn check_checksum(frame: &[u8], parsed: &Parsed) -> Result<(), TestCaseError> {
+    let (transport, length_at) = match parsed.family {
+        Family::Ipv4 => (34, 16),
+        Family::Ipv6 => (54, 18),
+    };
+    let number = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    let of_ip = number(length_at) - if parsed.family == Family::Ipv4 { 20 } else { 0 };
+    let (length, field) = match parsed.key.protocol {
+        Protocol::Tcp => (of_ip, transport + 16),
+        Protocol::Udp => (number(transport + 4), transport + 6),
+    };
+    let protocol = parsed.key.protocol;
+    let pseudo = checksum::fold(checksum::pseudo(
+        checksum::addresses(parsed),
+        protocol.ip_number(),
+        u32::from(length),
+    ));
+    for shown in [
+        pseudo,
+        !pseudo,
+        0,
+        u16::from_ne_bytes([frame[field], frame[field + 1]]),
+    ] {
+        let mut frame = frame.to_vec();
+        frame[field..field + 2].copy_from_slice(&shown.to_ne_bytes());
+        let is_partial = match parsed.family {
+            Family::Ipv4 => plain::is_partial_v4(&frame[..], protocol),
+            Family::Ipv6 => plain::is_partial_v6(&frame[..], protocol),
+        };
+        prop_assert_eq!(is_partial, shown == pseudo);
+    }
+    Ok(())
 }
 
 #[derive(Clone, Debug)]

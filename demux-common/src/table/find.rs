@@ -40,8 +40,11 @@ impl Addresses {
     }
 }
 
-const V4_TCP: u64 = Head::live(Protocol::Tcp, false);
-const V6_TCP: u64 = Head::live(Protocol::Tcp, true);
+/// What the heads of IPv6 have that those of IPv4 have not.
+const V6: u64 = Head::live(Protocol::Tcp, true) ^ Head::live(Protocol::Tcp, false);
+
+/// What the heads of UDP have that those of TCP have not.
+const UDP: u64 = Head::live(Protocol::Udp, false) ^ Head::live(Protocol::Tcp, false);
 
 impl Probe {
     /// Where to look for a key in a table of so many homes.
@@ -67,33 +70,58 @@ impl Probe {
         }
     }
 
-    /// Where to look for a TCP connection over IPv4, of addresses as [`Line`] has them.
+    /// Where to look for a connection over IPv4, of addresses as [`Line`] has them.
     #[inline(always)]
-    pub(crate) fn v4<N: Numbers>(addresses: u64, ports: u32, numbers: &N, homes: u32) -> Self {
+    pub(crate) fn v4<N: Numbers>(
+        addresses: u64,
+        ports: u32,
+        protocol: Protocol,
+        numbers: &N,
+        homes: u32,
+    ) -> Self {
         let sum = hash::v4(numbers, addresses);
+        let is_udp = matches!(protocol, Protocol::Udp);
         Self {
-            kind: V4_TCP,
+            kind: Head::live(protocol, false),
             addresses,
             ports,
-            home: hash::home(hash::finish(numbers, sum, ports, false), homes),
+            home: hash::home(hash::finish(numbers, sum, ports, is_udp), homes),
         }
     }
 
-    /// Where to look for a TCP connection over IPv6.
+    /// Where to look for a connection over IPv6.
     #[inline(always)]
-    pub(crate) fn v6<N: Numbers>(pair: &Addresses, ports: u32, numbers: &N, homes: u32) -> Self {
+    pub(crate) fn v6<N: Numbers>(
+        pair: &Addresses,
+        ports: u32,
+        protocol: Protocol,
+        numbers: &N,
+        homes: u32,
+    ) -> Self {
         let sum = hash::v6(numbers, pair.local, pair.remote);
+        let is_udp = matches!(protocol, Protocol::Udp);
         Self {
-            kind: V6_TCP,
+            kind: Head::live(protocol, true),
             addresses: sum,
             ports,
-            home: hash::home(hash::finish(numbers, sum, ports, false), homes),
+            home: hash::home(hash::finish(numbers, sum, ports, is_udp), homes),
         }
+    }
+
+    /// [`tuple_hash`] of the four-tuple.
+    #[inline(always)]
+    pub(crate) fn hash<N: Numbers + ?Sized>(&self, numbers: &N) -> u64 {
+        let sum = if self.is_v6() {
+            self.addresses
+        } else {
+            hash::v4(numbers, self.addresses)
+        };
+        hash::finish(numbers, sum, self.ports, self.kind & UDP != 0)
     }
 
     #[inline(always)]
     pub(super) const fn is_v6(&self) -> bool {
-        self.kind & (V6_TCP ^ V4_TCP) != 0
+        self.kind & V6 != 0
     }
 }
 

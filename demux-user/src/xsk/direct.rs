@@ -17,7 +17,14 @@ use super::{
     registry::{self, Claim, Wish},
     socket::{Binding, Socket},
 };
-use crate::{Error, Result, bpffs::BpfFs, interface, interface::Interface, process::Process};
+use crate::{
+    Error, Result,
+    bpffs::BpfFs,
+    capability::{self, Capability},
+    interface,
+    interface::Interface,
+    process::Process,
+};
 
 /// How long a queue may keep the memory of a socket that has been closed: the kernel gives it up later, in
 /// several steps, and there is nothing to wait on.
@@ -42,11 +49,19 @@ pub(super) struct DirectQueue {
 /// Claims the set, binds a socket to each receive queue of its interfaces, and publishes each as it is bound.
 pub(super) fn open(options: &Options, bpffs: &BpfFs) -> Result<Direct> {
     let shape = options.shape()?;
-    let interfaces = options
-        .interfaces
-        .iter()
-        .map(|name| interface::by_name(name))
-        .collect::<Result<Vec<_>>>()?;
+    let operation = format!("open the sockets of the set {:?}", options.name);
+    capability::require(&operation, &[Capability::NetRaw])?;
+    let mut interfaces: Vec<Interface> = Vec::new();
+    for name in &options.interfaces {
+        let interface = interface::by_name(name)?;
+        if interfaces
+            .iter()
+            .any(|other| other.index == interface.index)
+        {
+            return Err(Error::invalid("interface", name, "it is named twice"));
+        }
+        interfaces.push(interface);
+    }
     let counts: Vec<u16> = interfaces.iter().map(receive_queues).collect();
     let this = Process::current().map_err(|source| Error::io("read /proc/self/stat", source))?;
     let claim = registry::claim(

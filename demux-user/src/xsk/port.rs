@@ -266,6 +266,13 @@ impl Port {
         self.rings.tx.outstanding()
     }
 
+    /// Whether the other side has all chunks for what arrives. The kernel takes chunks before it says so; until
+    /// the next [`Port::flush`] it may be without any.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        self.returned.is_empty()
+    }
+
     /// Makes ready for sleep: from now on the descriptor of the port tells when a frame has arrived. `false`
     /// where one is there already.
     pub fn may_sleep(&mut self) -> bool {

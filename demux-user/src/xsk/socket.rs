@@ -342,7 +342,9 @@ fn not_bound(place: &Place, how: Option<Binding>, errno: Errno) -> Error {
         Errno::INVAL if multi_buffer && Version::running().is_ok_and(|at| at < MULTI_BUFFER) => {
             Error::Unsupported {
                 operation: format!("{operation} for frames in several buffers"),
-                reason: format!("that needs Linux {MULTI_BUFFER}"),
+                reason: format!(
+                    "that needs Linux {MULTI_BUFFER}; without multi_buffer it works for frames of one chunk"
+                ),
             }
         }
         Errno::INVAL => Error::invalid(

@@ -60,6 +60,11 @@ pub fn attach_tcx(program: BorrowedFd<'_>, ifindex: u32) -> OwnedFd {
     attach(program, ifindex, bpf_attach_type::BPF_TCX_EGRESS, 0)
 }
 
+/// As [`attach_tcx`], to what arrives.
+pub fn attach_tcx_ingress(program: BorrowedFd<'_>, ifindex: u32) -> OwnedFd {
+    attach(program, ifindex, bpf_attach_type::BPF_TCX_INGRESS, 0)
+}
+
 /// A program for the socket lookup that lets the kernel choose.
 pub fn sk_lookup_program() -> OwnedFd {
     program(

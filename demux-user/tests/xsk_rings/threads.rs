@@ -78,7 +78,8 @@ fn every_frame_comes_back_in_order() {
                 assert_eq!(port.frame(), frame(received));
                 received += 1;
             }
-            if received < FRAMES && port.may_sleep() {
+            // With nothing on its way nothing would come.
+            if received < sent && port.may_sleep() {
                 poll(&mut [PollFd::new(&port, PollFlags::IN)], None).unwrap();
             }
         }

@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: what a packet costs, beside programs that do less, the same or more; and what
-//! a port for an outgoing connection costs, beside the kernel's search.
+//! `cargo xtask bench`: what a packet costs, beside programs that do less, the same or more; what a port
+//! for an outgoing connection costs, beside the kernel's search; and what it costs to bring packets to
+//! their targets, beside programs that redirect all of them.
 //!
 //! The measuring is done by benchmarks of demux-user; this builds them and what they need.
 
@@ -16,7 +17,8 @@ use serde_json::Value;
 
 use crate::{build, elevate, process};
 
-/// Measure what a packet costs, beside xdp-filter, hash maps and the kernel's own lookups; or a port
+/// Measure what a packet costs, beside xdp-filter, hash maps and the kernel's own lookups; or a port; or
+/// the way to a target
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// What to measure
@@ -43,6 +45,8 @@ enum Benchmark {
     Datapath,
     /// What a port for an outgoing connection costs, beside the search of the kernel's connect()
     Ports,
+    /// What packets cost that pass, go to another CPU or to an AF_XDP socket, beside a plain redirect
+    Targets,
 }
 
 impl Benchmark {
@@ -51,6 +55,7 @@ impl Benchmark {
         match self {
             Self::Datapath => "datapath",
             Self::Ports => "ports",
+            Self::Targets => "targets",
         }
     }
 }
@@ -61,6 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut words = match args.benchmark {
         Benchmark::Datapath => compared_with()?,
         Benchmark::Ports => Vec::new(),
+        Benchmark::Targets => vec!["--reference".into(), build::reference_object()?.into()],
     };
     let benchmark = built(args.benchmark)?;
     if let Some(json) = &args.json {

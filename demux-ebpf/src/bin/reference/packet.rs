@@ -15,7 +15,7 @@ pub(crate) const IPV6_TCP: usize = IPV6 + 40;
 
 const TCP: u8 = 6;
 const TCP_HEADER: usize = 20;
-const ETHER_TYPE_IPV4: u16 = 0x0800_u16.to_be();
+pub(crate) const ETHER_TYPE_IPV4: u16 = 0x0800_u16.to_be();
 const ETHER_TYPE_IPV6: u16 = 0x86dd_u16.to_be();
 const VERSION_4_WITHOUT_OPTIONS: u8 = 0x45;
 
