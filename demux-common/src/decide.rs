@@ -421,7 +421,8 @@ pub fn follow<T: Tables + ?Sized>(
 /// lives on. `row` has its binding and its epoch so far.
 ///
 /// - Where a binding drops or rejects, or is not tracked, no row lives on.
-/// - A row of a steered binding keeps that as long as it exists, and ends with it.
+/// - A row of a steered binding keeps that as long as it exists, and ends with it. One that is not proved
+///   to be such a binding's, because it is older, is treated as the stack's.
 /// - A row of the stack lives on where the stack still has the packets; where neither a binding nor the
 ///   default would let them pass, or a steered binding would take them, it needs a socket of the
 ///   kernel, as its first packet would today.
@@ -446,7 +447,7 @@ pub fn review<T: Kernel + ?Sized>(
     if current != 0
         && let Some(own) = tables.binding(current)
     {
-        is_steered = own.target.is_steered() && (own.is_of(epoch) || current == binding);
+        is_steered = own.target.is_steered() && own.is_of(epoch);
         was_steered = !is_steered && own.was_steered(epoch);
     }
     if is_steered {

@@ -79,7 +79,7 @@ where
             decision = steering::to_socket_of(tables, binding, ifindex, bytes, decision);
         }
         Target::Cpu => {
-            let hash = probe.hash(tables) as u32;
+            let hash = (probe.hash(tables) >> 32) as u32;
             decision = steering::to_cpu_of(tables, binding, hash, decision.to(Target::Cpu));
         }
         // A row of the present epoch is believed: another target has made another epoch.

@@ -4,14 +4,18 @@
 //! [`LIFETIME`] under what all fragments of a packet have in common; the later ones follow it. Those
 //! that come before the first, or are remembered no more, pass to the stack, which throws them away
 //! when the rest does not come. Fragments make no rows and are not counted in any.
+//!
+//! A sender may use an identification again. So the first fragment of a packet that is the stack's ends
+//! what was remembered under its own.
 
 use crate::{
-    address::Address,
+    address::{Address, Family},
     binding::Target,
     config::Interface,
     decide::{binding_of, is_own, target_of},
     packet::Packet,
     parse::Parsed,
+    protocol::Protocol,
     tables::{Kernel, Tables},
     wire::{ethernet, ethernet::Station, loose::Loose},
 };
@@ -41,7 +45,8 @@ pub struct Datagram {
     pub destination: Address,
     /// The identification.
     pub id: u32,
-    /// The number of the protocol; for IPv6 what the fragment header says.
+    /// The number of the protocol. 0 for IPv6, whose fragments may differ in it: only what the first one
+    /// says counts.
     pub protocol: u32,
 }
 
@@ -69,10 +74,10 @@ pub struct Owner {
     pub local_port: u16,
     /// The other host's port.
     pub remote_port: u16,
-    /// The index of the binding.
+    /// The index of the binding; 0 where the packet is the stack's.
     pub binding: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The number of the protocol: TCP or UDP.
+    pub protocol: u32,
 }
 
 const _: () = assert!(size_of::<Owner>() == 24);
@@ -81,12 +86,14 @@ const _: () = assert!(size_of::<Owner>() == 24);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Kind {
-    /// None of a packet of TCP or UDP for this host's station.
+    /// Not for this host's station, or cut too short to say more.
     Other = 0,
     /// The first fragment: it has the ports.
     First = 1,
     /// A later one.
     Later = 2,
+    /// The first fragment of a packet that has no ports.
+    Portless = 3,
 }
 
 /// Reads a fragment that arrived on the interface in a slot: addresses, protocol, ports if it is the
@@ -104,14 +111,18 @@ where
     if !tables.read_loose(packet, network, &mut header) {
         return Kind::Other;
     }
-    let Some(protocol) = header.transport_protocol() else {
-        return Kind::Other;
-    };
     parsed.key.local_address = header.destination;
     parsed.key.remote_address = header.source;
-    parsed.key.protocol = protocol;
     parsed.family = header.destination.family();
     parsed.segment.sequence = header.id;
+    let is_v4 = matches!(parsed.family, Family::Ipv4);
+    match header.transport_protocol() {
+        Some(protocol) => parsed.key.protocol = protocol,
+        // Of IPv4, all fragments of a packet say the same.
+        None if is_v4 => return Kind::Other,
+        None if header.is_first != 0 => return Kind::Portless,
+        None => {}
+    }
     if header.is_first == 0 {
         return Kind::Later;
     }
@@ -155,25 +166,30 @@ pub fn binding<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed, slot: u32) -> u1
     }
 }
 
-/// Remembers whose a packet is, by its first fragment.
+/// Remembers whose a packet is, by its first fragment. That one is the stack's, where `binding` is 0,
+/// only if something else is remembered.
 #[inline(always)]
 pub fn remember<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, binding: u16) {
     let Some(config) = tables.config() else {
         return;
     };
+    let datagram = Datagram::of(parsed);
+    if binding == 0 && tables.kept_owner(&datagram).is_none() {
+        return;
+    }
     let owner = Owner {
         expires: tables.coarse_ns() + LIFETIME,
         epoch: config.epoch,
         local_port: parsed.key.local_port,
         remote_port: parsed.key.remote_port,
         binding: u32::from(binding),
-        reserved: 0,
+        protocol: u32::from(parsed.key.protocol.ip_number()),
     };
-    tables.keep_owner(&Datagram::of(parsed), &owner);
+    tables.keep_owner(&datagram, &owner);
 }
 
-/// The binding of the packet that a later fragment is of, whose ports are filled in; 0 where that is
-/// not known any more.
+/// The binding of the packet that a later fragment is of, whose protocol and ports are filled in; 0 where
+/// that is not known any more.
 #[inline(always)]
 pub fn recall<T: Tables + ?Sized>(tables: &T, parsed: &mut Parsed) -> u16 {
     let Some(owner) = tables.kept_owner(&Datagram::of(parsed)) else {
@@ -187,6 +203,11 @@ pub fn recall<T: Tables + ?Sized>(tables: &T, parsed: &mut Parsed) -> u16 {
     if !is_known {
         return 0;
     }
+    parsed.key.protocol = if owner.protocol == u32::from(Protocol::Tcp.ip_number()) {
+        Protocol::Tcp
+    } else {
+        Protocol::Udp
+    };
     parsed.key.local_port = owner.local_port;
     parsed.key.remote_port = owner.remote_port;
     binding
@@ -201,7 +222,10 @@ impl Datagram {
             source: Address::from_words(key.remote_address.words()),
             destination: Address::from_words(key.local_address.words()),
             id: parsed.segment.sequence,
-            protocol: u32::from(key.protocol.ip_number()),
+            protocol: match parsed.family {
+                Family::Ipv4 => u32::from(key.protocol.ip_number()),
+                Family::Ipv6 => 0,
+            },
         }
     }
 }

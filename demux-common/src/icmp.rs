@@ -5,7 +5,8 @@
 //! else, as all ICMP, to the kernel.
 
 use crate::{
-    fragments::network, packet::Packet, parse::Parsed, tables::Kernel, wire::loose::Loose,
+    address::Family, fragments::network, packet::Packet, parse::Parsed, tables::Kernel,
+    wire::loose::Loose,
 };
 
 const ICMP: u32 = 1;
@@ -37,17 +38,17 @@ where
         return None;
     }
     let [kind, ..] = *packet.get::<HEADER>(header.transport())?;
-    let is_error = match header.protocol {
+    let told = header.destination;
+    let is_error = match (told.family(), header.protocol) {
         // Destination unreachable, source quench, time exceeded, parameter problem.
-        ICMP => matches!(kind, 3 | 4 | 11 | 12),
+        (Family::Ipv4, ICMP) => matches!(kind, 3 | 4 | 11 | 12),
         // Destination unreachable, packet too big, time exceeded, parameter problem.
-        ICMPV6 => matches!(kind, 1..=4),
+        (Family::Ipv6, ICMPV6) => matches!(kind, 1..=4),
         _ => false,
     };
     if !is_error {
         return None;
     }
-    let told = header.destination;
     let quotation = header.transport() + HEADER;
     if !tables.read_loose(packet, quotation, &mut header) || header.is_first == 0 {
         return None;

@@ -111,9 +111,6 @@ pub mod program {
     pub const EGRESS: &str = "demux_egress";
     /// What changes the connection table for the controller, in test runs only.
     pub const CONTROL: &str = "demux_control";
-    /// What enters into the connection table what the owners of AF_XDP sockets have sent, in test
-    /// runs only.
-    pub const SENT: &str = "demux_sent";
     /// The twin of the ingress program for `explain`.
     pub const EXPLAIN: &str = "demux_explain";
 
@@ -130,11 +127,15 @@ pub mod program {
     /// The same for IPv6.
     pub const CONNECT_V6: &str = "demux_connect6";
 
+    /// What enters into the connection table what the owners of AF_XDP sockets have sent, in test
+    /// runs only; loaded when first needed.
+    pub const SENT: &str = "demux_sent";
+
     /// Those that watch over bind(2).
     pub const BIND: &[&str] = &[BIND_V4, BIND_V6, BOUND_V4, BOUND_V6];
 
     /// Those that every instance has.
-    pub const ALL: &[&str] = &[INGRESS, EGRESS, CONTROL, SENT, EXPLAIN];
+    pub const ALL: &[&str] = &[INGRESS, EGRESS, CONTROL, EXPLAIN];
 }
 
 /// Names of constants that are set before the programs are loaded.

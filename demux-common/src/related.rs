@@ -3,6 +3,7 @@
 
 use crate::{
     binding::Target,
+    connection::State,
     decide::{Decision, PackedDecision, target_of},
     fragments::Kind,
     packet::Packet,
@@ -77,12 +78,14 @@ where
             if binding == NO_ROW {
                 binding = u32::from(tables.binding_of_fragment(parsed, slot));
             }
-            if binding != 0 {
-                tables.remember_fragments(parsed, binding as u16);
-            }
+            tables.remember_fragments(parsed, binding as u16);
             binding
         }
         Kind::Later => u32::from(tables.recall_fragments(parsed)),
+        Kind::Portless => {
+            tables.remember_fragments(parsed, 0);
+            0
+        }
         Kind::Other => 0,
     }
 }
@@ -98,6 +101,10 @@ pub fn owner_of_row<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, slot: u32) 
     let Some(found) = rows::find(tables, &probe, &parsed.key, config, now) else {
         return NO_ROW;
     };
+    if matches!(found.head.state(), State::Reserved) {
+        // It only holds the local port.
+        return NO_ROW;
+    }
     match rows::steered_owner(tables, &found) {
         Some(binding) => u32::from(binding),
         None if table::epoch(tables, found.line) == config.epoch => 0,

@@ -168,7 +168,8 @@ pub trait Kernel: Tables {
     /// [`steering::to_cpu`] of a packet's four-tuple.
     #[inline(always)]
     fn to_cpu(&self, key: &ConnectionKey, decision: PackedDecision) -> PackedDecision {
-        steering::to_cpu(self, table::tuple_hash(key, self) as u32, decision)
+        let hash = (table::tuple_hash(key, self) >> 32) as u32;
+        steering::to_cpu(self, hash, decision)
     }
     /// [`loose::read`].
     #[inline(always)]

@@ -41,7 +41,7 @@ pub(crate) extern "C" fn demux_to_cpu(key: *const ConnectionKey, decision: u64) 
         return decision;
     };
     let tables = Maps::<_, false>::new(());
-    let hash = table::tuple_hash(key, &tables) as u32;
+    let hash = (table::tuple_hash(key, &tables) >> 32) as u32;
     steering::to_cpu(&tables, hash, PackedDecision(decision)).0
 }
 

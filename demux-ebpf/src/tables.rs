@@ -599,6 +599,7 @@ impl<const LIVE: bool> Kernel for Maps<&XdpContext, LIVE> {
         match demux_read_fragment(self.ctx.as_ptr().cast(), slot, parsed) {
             1 => Kind::First,
             2 => Kind::Later,
+            3 => Kind::Portless,
             _ => Kind::Other,
         }
     }

@@ -585,7 +585,7 @@ impl Error {
                 "end it first, or listen elsewhere with --socket PATH".into()
             }
             Self::BadConfiguration { .. } => {
-                "correct it; its form is in the README, under Owners without root".into()
+                "correct it; its form is in the README, under user-space stacks".into()
             }
             Self::InvalidMessage { .. } => {
                 "use the demux library of the same version as the daemon".into()

@@ -496,7 +496,11 @@ fn owner(daemon: &Daemon) -> Child {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.map_while(|line| line.ok()).any(|line| line == "open"));
+    assert!(
+        lines
+            .map_while(std::io::Result::ok)
+            .any(|line| line == "open")
+    );
     child
 }
 
@@ -739,8 +743,8 @@ impl Hostile {
             }
             2 => self.index(ring, 2).store(next() as u32, Ordering::Relaxed),
             // Of fill and tx the owner is the producer.
-            _ if ring % 2 == 0 => {
-                own.store(now.wrapping_add((next() % 65) as u32), Ordering::Relaxed)
+            _ if ring.is_multiple_of(2) => {
+                own.store(now.wrapping_add((next() % 65) as u32), Ordering::Relaxed);
             }
             _ => own.store(now, Ordering::Relaxed),
         }

@@ -15,12 +15,14 @@ mod live;
 mod programs;
 #[path = "kernel/sockets.rs"]
 mod sockets;
+#[path = "kernel/steering.rs"]
+mod steering;
 
 use demux_common::{
     decide::Decision,
     reason::{Reason, Verdict},
 };
-use live::{Live, XDP_DROP, XDP_PASS, XDP_TX};
+use live::{Live, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
 use table::{
     answer, cases,
     check::Subject as _,
@@ -28,7 +30,7 @@ use table::{
     model::Model,
     oracle, random,
     random::Random,
-    world::{HOST, dropping, rejecting},
+    world::{HOST, rejecting},
 };
 
 #[test]
@@ -40,8 +42,9 @@ fn every_case_of_the_table_holds_in_the_kernel() {
         let asks = case
             .decision()
             .is_some_and(|expected| expected.reason == Reason::KernelSocket);
+        let targets = format!("{:?}", case.world.targets);
         let bindings = format!("{:?}", case.world.bindings);
-        (case.world.forwarding, !asks, bindings)
+        (case.world.forwarding, !asks, targets, bindings)
     });
     let differences: Vec<String> = Live::run(|live| {
         live.open_sockets();
@@ -60,15 +63,15 @@ fn random_packets_meet_in_the_kernel_the_binding_that_the_rules_of_precedence_na
     Live::run(|live| {
         let mut random = Random::new();
         for _ in 0..random::cases(10_000).div_ceil(PACKETS) {
-            let world = random.pick(&[dropping, rejecting])();
-            live.prepare(&world.clone().without_kernel_sockets().tracking_bound());
+            let world = random::world(&mut random);
+            live.prepare(&world);
             let (bindings, compiled) = random::bindings(&mut random, live.ifindex());
             live.publish(&bindings, &compiled);
             for _ in 0..PACKETS {
                 let (arrival, frame) = random::arrival(&mut random, live.ifindex());
                 let local = arrival.local.to_string();
                 let is_local = local == "127.0.0.1" || HOST.contains(&local.as_str());
-                let expected = oracle::judge(&bindings, world.default, &arrival, is_local);
+                let expected = oracle::judge(&bindings, &world, &arrival, is_local);
                 let Decision {
                     verdict,
                     reason,
@@ -225,6 +228,7 @@ fn pin_to_one_cpu() {
 fn action(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Drop => XDP_DROP,
+        Verdict::Redirect => XDP_REDIRECT,
         _ => XDP_PASS,
     }
 }

@@ -4,6 +4,10 @@ mod table;
 
 #[path = "model/connections.rs"]
 mod connections;
+#[path = "model/steering.rs"]
+mod steering;
+
+use std::collections::HashMap;
 
 use demux_common::{
     decide::Decision,
@@ -17,7 +21,7 @@ use table::{
     oracle, random,
     random::Random,
     shortcut,
-    world::{HOST, World, dropping, passing, rejecting},
+    world::{HOST, passing},
 };
 
 const IFINDEX: u32 = 7;
@@ -55,7 +59,14 @@ fn every_answer_of_the_table_is_given_on_the_model() {
             answer,
         ) = model.process(&case.frame);
         assert_eq!((verdict, reason), case.outcome(expected), "{}", case.name);
-        assert_eq!(case.complaint(&Ran { verdict, answer }), None);
+        assert_eq!(
+            case.complaint(&Ran {
+                verdict,
+                answer,
+                changed: None
+            }),
+            None
+        );
     }
 }
 
@@ -80,16 +91,16 @@ fn every_reason_is_in_the_table() {
 fn random_packets_meet_the_binding_that_the_rules_of_precedence_name() {
     const PACKETS: usize = 50;
     let mut random = Random::new();
-    let (mut seen, mut answers) = ([0; 4], 0);
+    let (mut seen, mut answers, mut steered) = ([0; 4], 0, HashMap::new());
     for _ in 0..random::cases(100_000) / PACKETS {
         let (bindings, compiled) = random::bindings(&mut random, IFINDEX);
-        let world = world_of_random_packets(&mut random);
+        let world = random::world(&mut random);
         let model = Model::with_compiled(&world, IFINDEX, &bindings, compiled);
         for _ in 0..PACKETS {
             let (arrival, frame) = random::arrival(&mut random, IFINDEX);
             let is_local = arrival.local.to_string() == "127.0.0.1"
                 || HOST.contains(&arrival.local.to_string().as_str());
-            let expected = oracle::judge(&bindings, world.default, &arrival, is_local);
+            let expected = oracle::judge(&bindings, &world, &arrival, is_local);
             let Decision {
                 verdict,
                 reason,
@@ -102,6 +113,11 @@ fn random_packets_meet_the_binding_that_the_rules_of_precedence_name() {
                 "{arrival:?} among {bindings:#?}"
             );
             let (outcome, answer) = model.process(&frame.bytes);
+            if matches!(verdict, Verdict::Redirect)
+                || matches!(reason, Reason::NoTarget | Reason::TooLong)
+            {
+                *steered.entry((verdict.name(), reason.name())).or_insert(0) += 1;
+            }
             if let Some(answer) = answer {
                 answer::check(&frame.bytes, &answer).unwrap();
                 answers += 1;
@@ -117,6 +133,9 @@ fn random_packets_meet_the_binding_that_the_rules_of_precedence_name() {
         &seen[..2],
         &seen[2..]
     );
+    println!("{steered:?}");
+    // Handed on; too long or without a target, passed and dropped.
+    assert_eq!(steered.len(), 5, "{steered:?}");
     assert!(
         seen.iter().all(|count| *count > 0),
         "not every way was gone: {seen:?}"
@@ -135,6 +154,23 @@ fn no_cut_and_no_mutation_of_a_frame_upsets_the_model() {
     damaged::mutated(&mut Random::new(), mutations, visit);
     println!("{cuts} cuts and {mutations} mutations");
     assert!(model.snapshot().rows.is_empty());
+}
+
+#[test]
+fn no_cut_and_no_mutation_of_a_frame_upsets_the_model_that_hands_frames_on() {
+    let world = damaged::steering();
+    let mut model = Model::new(&world, IFINDEX);
+    let mut scene = damaged::Scene::default();
+    let visit = |frame: &[u8]| {
+        scene.set(frame, &mut model);
+        let explained = model.explain(frame);
+        damaged::compare(frame, explained, model.decide(frame));
+        scene.count(explained);
+        scene.clear(&mut model);
+    };
+    let count = damaged::steered(&mut Random::new(), random::cases(60_000), visit);
+    println!("{count} frames: {scene:?}");
+    scene.assert_everything_was_met();
 }
 
 #[test]
@@ -158,10 +194,4 @@ fn the_shortest_way_of_a_packet_leads_where_the_long_one_does() {
         ways.arrived * 50 > ways.all && ways.left * 50 > ways.all,
         "{ways:?}"
     );
-}
-
-/// A world in which the bindings decide, and the default where there is none.
-fn world_of_random_packets(random: &mut Random) -> World {
-    let world = random.pick(&[dropping, rejecting])();
-    world.without_kernel_sockets().tracking_bound()
 }

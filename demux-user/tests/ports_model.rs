@@ -194,6 +194,7 @@ fn the_historical_algorithm_takes_the_lowest_free_port() {
     let leaving = table::check::Leaving {
         segments: 1,
         is_forwarded: false,
+        is_reported: false,
         packets: 1,
         bytes: 0,
         binding: 0,

@@ -38,6 +38,23 @@ pub(crate) fn demux() -> Result<PathBuf> {
     Ok(workspace::target().join("release/demux"))
 }
 
+/// Builds an example of demux-user, which lands where [`example`] says.
+pub(crate) fn build_example(name: &str) -> Result<()> {
+    process::run(process::cargo().args([
+        "build",
+        "--release",
+        "--package",
+        "demux-user",
+        "--example",
+        name,
+    ]))
+}
+
+/// Where an example is that was built together with this `demux`.
+pub(crate) fn example(demux: &Path, name: &str) -> PathBuf {
+    demux.with_file_name("examples").join(name)
+}
+
 /// As [`demux`], with the features that log packets; beside the other, and not instead of it.
 fn logging_demux() -> Result<PathBuf> {
     const FEATURE: [&str; 2] = ["--features", "log"];

@@ -88,6 +88,29 @@ fn the_scene_about_ports_tells_the_truth_and_cleans_up() {
     assert_eq!(namespaces(), Vec::<PathBuf>::new());
 }
 
+/// With a stack in user space, which dies and comes back.
+#[test]
+fn the_scene_about_stacks_tells_the_truth_and_cleans_up() {
+    let Some(_turn) = turn() else { return };
+    let output = demo(&["stacks"]).output().expect("the demo");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    let told = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for claim in [
+        "port 80 is the kernel's",
+        "port 8080 is smoltcp's",
+        "the table has the connections of both",
+        "port 8080 is silent",
+        "port 80 has noticed nothing",
+        "port 8080 is served again",
+        "a client is refused at once",
+    ] {
+        assert!(told.contains(claim), "{claim} is missing: {stdout}");
+    }
+    assert_eq!(namespaces(), Vec::<PathBuf>::new());
+}
+
 #[test]
 fn the_demo_cleans_up_when_interrupted() {
     interrupted(&[], "== 5.");
@@ -163,7 +186,7 @@ fn an_unknown_scene_is_told_the_known_ones() {
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
-        ["connections", "flood", "ports"]
+        ["connections", "flood", "ports", "stacks"]
             .iter()
             .all(|scene| stderr.contains(scene)),
         "{stderr}"

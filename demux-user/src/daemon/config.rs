@@ -24,7 +24,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::peer::Peer;
-use crate::{Error, Result};
+use crate::{Error, Result, bindings::SetName};
 
 /// Where the file is by convention.
 pub const DEFAULT_PATH: &str = "/etc/demux/demux.toml";
@@ -220,9 +220,10 @@ fn owner(section: Spanned<OwnerSection>) -> Result<Owner, Fault> {
     }
     let mut sets = Vec::new();
     for name in section.sets {
-        if name.get_ref() != EVERY && !is_name(name.get_ref()) {
-            let reason = format!("{:?} is no name of a set, nor \"*\"", name.get_ref());
-            return Err((reason, name.span()));
+        if name.get_ref() != EVERY
+            && let Err(error) = name.get_ref().parse::<SetName>()
+        {
+            return Err((error.to_string(), name.span()));
         }
         sets.push(name.into_inner());
     }
@@ -258,11 +259,6 @@ fn group_id(group: Spanned<NameOrNumber>) -> Result<u32, Fault> {
             _ => Err((format!("there is no group {name:?}"), span)),
         },
     }
-}
-
-fn is_name(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 /// Line and column of a byte, both from 1; columns count characters.
@@ -349,7 +345,7 @@ mod tests {
             (
                 "# ä\n[[owner]]\nuser = 1\nsets = ['ä', 'a b']\n",
                 (4, 9),
-                "no name",
+                "letter",
             ),
             (
                 "[[owner]]\nuser = 1\nsets = ['a']\nmax_queues = 'x'\n",

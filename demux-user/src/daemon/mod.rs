@@ -48,7 +48,9 @@ use self::{
 };
 use crate::{
     Error, Result,
+    bpffs::BpfFs,
     capability::{Capability, require},
+    xsk::registry,
 };
 
 /// Where the daemon listens unless it is told otherwise.
@@ -117,6 +119,8 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(Event)) -> Result<()> {
         &[Capability::Bpf, Capability::NetAdmin, Capability::NetRaw],
     )?;
     let config = Config::read(options.config.as_deref())?;
+    // What a daemon has left that was killed. Where demux is not loaded, there is nothing.
+    let _ = BpfFs::find(options.bpffs.as_deref()).and_then(|bpffs| registry::reap(&bpffs));
     let socket = options
         .socket
         .as_deref()

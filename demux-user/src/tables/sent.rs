@@ -8,7 +8,8 @@ use demux_common::{
 };
 use zerocopy::IntoBytes as _;
 
-use crate::{Error, Result, bpf, state::Paths};
+use super::Tables;
+use crate::{Error, Result, bpf, object, state::Paths};
 
 /// The program that enters what was sent into the connection table.
 #[derive(Debug)]
@@ -18,7 +19,22 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Opens the program of an instance.
+    /// Loads and pins the program, if the instance has not got it yet. The instance must be locked to
+    /// write.
+    ///
+    /// # Errors
+    ///
+    /// What the verifier or the BPF file system refuses.
+    pub fn provide(paths: &Paths, tables: &Tables) -> Result<()> {
+        let pin = paths.program(program::SENT);
+        if pin.exists() {
+            return Ok(());
+        }
+        let mut ebpf = object::open(paths, tables)?;
+        object::load_program(&mut ebpf, program::SENT, &pin)
+    }
+
+    /// Opens the program of an instance, which has it since a set of sockets was first claimed.
     ///
     /// # Errors
     ///

@@ -27,7 +27,7 @@ use crate::{
     netns::NetworkNamespace,
     process::Process,
     state::{Instance, Lock},
-    tables::{Access, Tables},
+    tables::{Access, Sender, Tables},
 };
 
 /// What is claimed.
@@ -112,6 +112,8 @@ pub fn claim(bpffs: &BpfFs, wish: &Wish) -> Result<Claim> {
         .or_else(|| (1..max).find(|index| !used.contains(index)))
         .ok_or(Error::SocketSetsFull(max - 1))?;
     let interfaces = place(&tables, &sets, &wish.interfaces)?;
+    // What its owner sends is to be reported.
+    Sender::provide(instance.paths(), &tables)?;
     let set = XskSet {
         interfaces,
         name: wish.name.stored(),

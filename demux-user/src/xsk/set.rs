@@ -1,8 +1,9 @@
 //! A named set of sockets, as a user-space stack uses it.
 
 use std::{
+    env, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,6 @@ use rustix::{
         epoll::{self, CreateFlags, Event, EventData, EventFlags},
     },
     io::Errno,
-    net::sockopt::socket_error,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -30,6 +30,12 @@ use crate::{Error, Result, bpffs::BpfFs, daemon::protocol::Open};
 
 /// How long the kernel is left alone that did not take all that was sent.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// How often a waiting set asks whether its interfaces are still there: the kernel says nothing unasked.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// How often nothing must have been found, in a row, for the same.
+const CHECK_IDLE: u32 = 1024;
 
 /// A set of sockets, one for each receive queue of each of its interfaces, to which bindings `--to xsk:NAME`
 /// send packets. It is closed when it is dropped; packets then go to the fallback of their binding.
@@ -154,19 +160,38 @@ impl Set {
     /// [`Error::Unsupported`]; [`Error::NoDaemon`] and [`Error::Refused`] by way of the daemon;
     /// [`Error::InvalidArgument`].
     pub fn open(options: &Options) -> Result<Self> {
+        Self::open_with(options, None)
+    }
+
+    /// As [`Set::open`], of the instance below a BPF file system.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn open_at(options: &Options, bpffs: &BpfFs) -> Result<Self> {
+        Self::open_with(options, Some(bpffs))
+    }
+
+    fn open_with(options: &Options, bpffs: Option<&BpfFs>) -> Result<Self> {
         match &options.access {
-            Access::Direct => Self::open_direct(options),
+            Access::Direct => Self::open_direct(options, bpffs),
             Access::Daemon(Some(path)) => Self::open_remote(options, path),
             Access::Daemon(None) => Self::open_remote(options, &remote::default_socket()),
             Access::Auto => match Self::open_remote(options, &remote::default_socket()) {
-                Err(Error::NoDaemon(_)) => Self::open_direct(options),
+                Err(Error::NoDaemon(_)) => Self::open_direct(options, bpffs),
                 result => result,
             },
         }
     }
 
-    fn open_direct(options: &Options) -> Result<Self> {
-        let bpffs = BpfFs::find(None)?;
+    fn open_direct(options: &Options, bpffs: Option<&BpfFs>) -> Result<Self> {
+        let bpffs = match bpffs {
+            Some(bpffs) => bpffs.clone(),
+            None => {
+                let place = env::var_os(BpfFs::ENVIRONMENT).map(PathBuf::from);
+                BpfFs::find(place.as_deref())?
+            }
+        };
         let opened = direct::open(options, &bpffs)?;
         let reports = options.report.then(|| Reports::open(&bpffs)).transpose()?;
         let (queues, ports): (Vec<_>, Vec<_>) = opened
@@ -273,13 +298,37 @@ impl Set {
             traffic.rx_bytes += frame.len() as u64;
             return Ok(Some(Received::new(frame, self.queues[number].id)));
         }
-        // Whoever waits on the descriptor is told for ever of a socket that has failed.
-        self.idle = self.idle.saturating_add(1);
-        if self.idle > 1 {
+        // Whoever waits on the descriptor is told for ever of a daemon that has ended.
+        self.idle = self.idle.wrapping_add(1);
+        if self.idle % CHECK_IDLE == 2 {
             self.look(Some(Duration::ZERO))?;
+            self.check()?;
         }
         self.may_sleep();
         Ok(None)
+    }
+
+    /// Says so if nothing can arrive any more on a queue. [`Set::receive`], [`Set::wait`] and [`Set::ready`]
+    /// ask now and then; who waits on the descriptor, which does not tell that an interface is gone, should ask
+    /// by a timer.
+    ///
+    /// # Errors
+    ///
+    /// Where an interface or the daemon is gone, or the set was lost. An interface that is down may come up
+    /// again.
+    pub fn check(&self) -> Result<()> {
+        if let Hold::Daemon(connection) = &self.hold {
+            connection.check()?;
+        }
+        for (number, port) in self.ports.iter().enumerate() {
+            if let Peer::Kernel(socket) = port.peer()
+                && let Err(source) = socket.kick_rx()
+                && source.raw_os_error() == Some(libc::ENXIO)
+            {
+                return Err(self.failed(number, source));
+            }
+        }
+        Ok(())
     }
 
     /// Copies a frame, which must be complete with its checksums, to be sent by the interface of a queue. It
@@ -353,16 +402,16 @@ impl Set {
                 return Ok(true);
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let pause = (self.unsent() > 0).then_some(PAUSE);
-            let patience = match (left, pause) {
-                (Some(left), Some(pause)) => Some(left.min(pause)),
-                (left, pause) => left.or(pause),
-            };
-            if self.look(patience)? && !self.may_sleep() {
+            let pause = self.pause();
+            let patience = left.map_or(pause, |left| left.min(pause));
+            if self.look(Some(patience))? && !self.may_sleep() {
                 return Ok(true);
             }
-            if left.is_some_and(|left| left.is_zero()) {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(false);
+            }
+            if pause == CHECK {
+                self.check()?;
             }
         }
     }
@@ -382,24 +431,28 @@ impl Set {
             if !self.may_sleep() {
                 return Ok(());
             }
-            let has_unsent = self.unsent() > 0;
+            let pause = self.pause();
             let failed = |source| Error::io("wait for the sockets of a set", source);
             // SAFETY: the descriptor is the set's own, which is borrowed for as long as this lasts.
             let fd =
                 unsafe { AsyncFd::register_with_interest(self.epoll.as_fd(), Interest::READABLE) }
                     .map_err(|error| failed(error.into_parts().1))?;
-            if has_unsent {
-                if let Ok(readable) = tokio::time::timeout(PAUSE, fd.readable()).await {
+            match tokio::time::timeout(pause, fd.readable()).await {
+                Ok(readable) => {
                     let _ = readable.map_err(failed)?;
                     break;
                 }
-            } else {
-                let _ = fd.readable().await.map_err(failed)?;
-                break;
+                Err(_) if pause == CHECK => self.check()?,
+                Err(_) => {}
             }
         }
         self.look(Some(Duration::ZERO))?;
         Ok(())
+    }
+
+    /// For how long nothing has to be done but wait.
+    fn pause(&mut self) -> Duration {
+        if self.unsent() > 0 { PAUSE } else { CHECK }
     }
 
     /// What has happened on each queue.
@@ -460,7 +513,7 @@ impl Set {
             .fold(true, |all, port| port.may_sleep() && all)
     }
 
-    /// Waits for an event, and says whether there was one; an error where it is that something has failed.
+    /// Waits for an event, and says whether there was one; an error where it is that the daemon has ended.
     fn look(&self, patience: Option<Duration>) -> Result<bool> {
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         let mut events: Vec<Event> = Vec::with_capacity(self.ports.len() + 1);
@@ -481,16 +534,8 @@ impl Set {
                     port.hear();
                     if has_failed {
                         connection.check()?;
-                        return Err(self.failed(number, Errno::PIPE));
+                        return Err(self.failed(number, Errno::PIPE.into()));
                     }
-                }
-                (Some(port), Hold::Direct { .. }) if has_failed => {
-                    let error = match socket_error(port) {
-                        Ok(Err(errno)) | Err(errno) => errno,
-                        // It was told once already.
-                        Ok(Ok(())) => Errno::NETDOWN,
-                    };
-                    return Err(self.failed(number, error));
                 }
                 _ => {}
             }
@@ -498,18 +543,18 @@ impl Set {
         Ok(!events.is_empty())
     }
 
-    fn failed(&self, number: usize, errno: Errno) -> Error {
+    fn failed(&self, number: usize, source: io::Error) -> Error {
         let queue = &self.queues[number];
         let place = Place {
             id: queue.id,
             interface: queue.interface.clone(),
         };
-        Error::io(format!("receive from {place}"), errno)
+        Error::io(format!("receive from {place}"), source)
     }
 }
 
-/// A descriptor that is readable when a frame has arrived since [`Set::receive`] has found none, or when
-/// something has failed, which that then tells.
+/// A descriptor that is readable when a frame has arrived since [`Set::receive`] has found none, or when the
+/// daemon has ended, which that then tells.
 impl AsFd for Set {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()

@@ -20,6 +20,7 @@ pub mod frames;
 pub mod inside;
 pub mod netns;
 pub mod nftables;
+pub mod owner;
 pub mod pair;
 pub mod privileges;
 pub mod scene;
@@ -27,6 +28,7 @@ pub mod snapshot;
 pub mod sockets;
 pub mod user;
 pub mod wait;
+pub mod web;
 
 /// Makes of each function, which takes the mode as an argument, a test for every mode of XDP.
 macro_rules! in_both_modes {

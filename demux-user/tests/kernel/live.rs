@@ -1,46 +1,62 @@
 //! The loaded programs as a subject of the case table.
 
 use std::{
-    collections::BTreeMap,
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
     os::fd::{AsFd as _, OwnedFd},
 };
 
 use demux_common::{
-    binding::{Binding, PortSlot},
+    binding::{Binding, PortSlot, Target},
     clock::Clock,
     command::{Command, Outcome},
     config::Reply,
     connection::{Connection, ConnectionKey},
     decide::Decision,
+    explanation::Explanation,
+    fragments::{Datagram, Owner},
     layout::{map, program},
+    parse::parse,
     ports::{Barred, HINT_WORDS},
     reason::Verdict,
+    sent::Sent,
+    steering::{CpuList, XskSet},
 };
 use demux_user::{
     bindings::{Compiled, compile, publish::publish},
     bpf::{self, BatchReader, MappedWords},
     clock,
-    explain::Twin,
     load::{create_instance, initial_config},
     netns::NetworkNamespace,
     object::Capacities,
     state::{Instance, Opened},
-    tables::{Access, Control, Tables},
+    tables::{Access, Control, Sender, Tables},
 };
-use zerocopy::{FromZeros, Immutable, IntoBytes};
+use rustix::{
+    net::{AddressFamily, SocketFlags, SocketType, socket_with},
+    time::{ClockId, clock_gettime},
+};
+use zerocopy::{FromBytes as _, FromZeros, Immutable, IntoBytes, TryFromBytes as _};
 
 use crate::{
     common::{
         bpf::{GENERIC, attach_xdp},
         bpffs::TemporaryBpfFs,
-        netns::Netns,
+        netns::{Netns, Queues},
     },
     sockets::Sockets,
     table::{
-        check::{Leaving, Ran, Snapshot, Subject},
+        bound::cpu_list,
+        check::{Leaving, Ran, Snapshot, Subject, reported},
+        damaged::Stage,
+        random,
+        steering::{HandedTo, Kept},
         world::{Bound, EPOCH, Entry, HOST, Row, World},
     },
 };
+
+/// As many queues as the sockets of the tests are for, and one more.
+const QUEUES: Queues = Queues { rx: 4, tx: 4 };
 
 /// Room for every binding of the tests, and little to dump.
 const CAPACITIES: Capacities = Capacities {
@@ -58,7 +74,10 @@ pub(crate) struct Live<'a> {
     clock: Clock,
     ingress: OwnedFd,
     egress: OwnedFd,
-    twin: Twin,
+    twin: OwnedFd,
+    sender: RefCell<Sender>,
+    /// The sockets in their slots.
+    xsks: BTreeMap<u16, OwnedFd>,
     /// The memory of the maps that are too large to be copied out by calls for every case.
     mapped: BTreeMap<&'static str, MappedWords>,
     ifindex: u32,
@@ -132,7 +151,7 @@ impl<'a> Live<'a> {
     }
 
     fn new(host: &'a Netns, peer: &'a Netns) -> Self {
-        host.veth("v0", peer, "p0");
+        host.veth_with_queues("v0", QUEUES, peer, "p0", QUEUES);
         host.veth("v1", peer, "p1");
         for address in HOST {
             let bits = match address {
@@ -158,6 +177,7 @@ impl<'a> Live<'a> {
         create_instance(&new, CAPACITIES, &initial_config()).expect("the instance (needs root)");
         let instance = new.publish().unwrap();
         let tables = Tables::open(&instance, Access::ReadWrite).unwrap();
+        Sender::provide(instance.paths(), &tables).unwrap();
         let open = |name| bpf::object_get(&instance.paths().program(name), false).unwrap();
         let (ingress, twin) = (open(program::INGRESS), open(program::EXPLAIN));
         let control = Control::open(instance.paths()).unwrap();
@@ -168,7 +188,9 @@ impl<'a> Live<'a> {
         Self {
             ifindex: host.index("v0"),
             stranger: host.index("v1"),
-            twin: Twin::open(instance.paths()).unwrap(),
+            twin,
+            sender: RefCell::new(Sender::open(instance.paths()).unwrap()),
+            xsks: BTreeMap::new(),
             mapped: [
                 (map::PORTS, PortSlot::COUNT),
                 (map::PORT_HINTS, HINT_WORDS),
@@ -203,10 +225,12 @@ impl<'a> Live<'a> {
         &self.instance
     }
 
-    /// Publishes other bindings than the world's.
+    /// Publishes other bindings than the world's, made by chance.
     pub(crate) fn publish(&mut self, bindings: &[(u16, Binding)], compiled: &Compiled) {
         for (index, binding) in bindings {
             self.tables.set_binding(*index, binding).unwrap();
+            let list = cpu_list(&random::cpus(*index));
+            self.tables.set_cpu_list(*index, &list).unwrap();
         }
         publish(&self.tables, compiled).unwrap();
         if let Some(world) = &mut self.world {
@@ -217,8 +241,7 @@ impl<'a> Live<'a> {
 
     /// What the program returns for a frame.
     pub(crate) fn action(&self, frame: &[u8]) -> u32 {
-        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let context = [0, frame.len() as u32, 0, self.arrives_on(), 0, 0];
+        let context = self.context(frame);
         bpf::test_run(self.ingress.as_fd(), frame, 0, Some(context.as_bytes()), 1)
             .unwrap_or_else(|error| panic!("{error}: {frame:02x?}"))
             .retval
@@ -229,7 +252,7 @@ impl<'a> Live<'a> {
         /// What an answer may be longer by than what it answers: IPv6 and ICMPv6.
         const MORE: usize = 48;
         self.refill();
-        let context = [0, frame.len() as u32, 0, self.arrives_on(), 0, 0];
+        let context = self.context(frame);
         let room = frame.len() + MORE;
         let run = bpf::test_run(
             self.ingress.as_fd(),
@@ -239,22 +262,33 @@ impl<'a> Live<'a> {
             1,
         )
         .unwrap_or_else(|error| panic!("{error}: {frame:02x?}"));
+        let is_changed = run.data_out != frame;
         let verdict = match (run.retval, self.world.as_ref().map(|world| world.reply)) {
             (XDP_PASS, _) => Verdict::Pass,
             (XDP_DROP, _) => Verdict::Drop,
-            (XDP_TX, Some(Reply::Transmit)) | (XDP_REDIRECT, Some(Reply::Redirect)) => {
-                return Ran {
-                    verdict: Verdict::Reject,
-                    answer: Some(run.data_out),
-                };
-            }
+            (XDP_TX, Some(Reply::Transmit)) => Verdict::Reject,
+            (XDP_REDIRECT, Some(Reply::Redirect)) if is_changed => Verdict::Reject,
+            (XDP_REDIRECT, _) => Verdict::Redirect,
             (action, _) => panic!("the program returned {action}"),
         };
-        assert_eq!(run.data_out, frame, "only what is answered is changed");
+        if verdict == Verdict::Reject {
+            return Ran {
+                verdict,
+                answer: Some(run.data_out),
+                changed: None,
+            };
+        }
         Ran {
             verdict,
             answer: None,
+            changed: is_changed.then_some(run.data_out),
         }
+    }
+
+    /// `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+    fn context(&self, frame: &[u8]) -> [u32; 6] {
+        let queue = self.world.as_ref().map_or(0, |world| world.targets.queue);
+        [0, frame.len() as u32, 0, self.arrives_on(), queue, 0]
     }
 
     /// Lets every CPU have sent no refusal for long.
@@ -266,9 +300,78 @@ impl<'a> Live<'a> {
 
     /// What the twin reports of a frame, whatever it does to the maps.
     pub(crate) fn report(&self, frame: &[u8]) -> Decision {
-        self.twin
-            .explain(frame, self.arrives_on())
-            .unwrap_or_else(|error| panic!("{error}: {frame:02x?}"))
+        let context = self.context(frame);
+        let room = size_of::<Explanation>() + frame.len();
+        let run = bpf::test_run(self.twin.as_fd(), frame, room, Some(context.as_bytes()), 1)
+            .unwrap_or_else(|error| panic!("{error}: {frame:02x?}"));
+        assert_eq!((run.retval, run.data_out.len()), (XDP_DROP, room));
+        let (report, _) = Explanation::try_read_from_prefix(&run.data_out).unwrap();
+        reported(&report)
+    }
+
+    /// Hands packets to what a world has.
+    fn equip(&mut self, world: &World, lists: &[(u16, CpuList)], sets: &[(u16, XskSet)]) {
+        for index in self.tables.cpu_lists().unwrap() {
+            self.tables.set_cpu_list(index, &CpuList::EMPTY).unwrap();
+        }
+        for (index, list) in lists {
+            self.tables.set_cpu_list(*index, list).unwrap();
+        }
+        for (index, _) in self.tables.xsk_sets().unwrap() {
+            self.tables.set_xsk_set(index, &XskSet::FREE).unwrap();
+        }
+        for (index, set) in sets {
+            self.tables.set_xsk_set(*index, set).unwrap();
+        }
+        // Sockets that are closed leave their slots.
+        self.xsks
+            .retain(|slot, _| world.targets.slots.contains(slot));
+        for &slot in &world.targets.slots {
+            if self.xsks.contains_key(&slot) {
+                continue;
+            }
+            let socket = socket_with(
+                AddressFamily::XDP,
+                SocketType::RAW,
+                SocketFlags::CLOEXEC,
+                None,
+            )
+            .unwrap();
+            self.tables.publish_xsk(slot, socket.as_fd()).unwrap();
+            self.xsks.insert(slot, socket);
+        }
+        for cpu in 0..self.tables.max_cpus().unwrap() as u16 {
+            let cpus = self.tables.cpus().unwrap();
+            let takes = cpus.iter().any(|(number, _)| *number == u32::from(cpu));
+            match (takes, world.targets.cpus.contains(&cpu)) {
+                (true, false) => self.tables.remove_cpu(cpu).unwrap(),
+                (false, true) => self.tables.add_cpu(cpu).unwrap(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Remembers these packets in fragments, and no others.
+    fn remember(&self, kept: impl IntoIterator<Item = (Datagram, Owner)>) {
+        let fd = self.tables.map_fd(map::FRAGMENTS).unwrap();
+        for datagram in self.fragments().keys() {
+            bpf::map_delete(fd, datagram.as_bytes()).unwrap();
+        }
+        for (datagram, owner) in kept {
+            bpf::map_update(fd, datagram.as_bytes(), owner.as_bytes(), 0).unwrap();
+        }
+    }
+
+    fn fragments(&self) -> HashMap<Datagram, Owner> {
+        let mut fragments = HashMap::new();
+        BatchReader::new(self.tables.map_fd(map::FRAGMENTS).unwrap())
+            .unwrap()
+            .for_each(|key, value| {
+                let datagram = Datagram::read_from_bytes(key).unwrap();
+                fragments.insert(datagram, Owner::read_from_bytes(value).unwrap());
+            })
+            .unwrap();
+        fragments
     }
 
     fn arrives_on(&self) -> u32 {
@@ -306,6 +409,8 @@ impl<'a> Live<'a> {
     fn dump(&self) -> BTreeMap<&'static str, Vec<u8>> {
         map::ALL
             .iter()
+            // The kernel shows nobody what is in there.
+            .filter(|name| **name != map::XSKS)
             .map(|&name| (name, self.dump_map(name)))
             .collect()
     }
@@ -337,6 +442,26 @@ impl<'a> Live<'a> {
     }
 }
 
+impl Stage for Live<'_> {
+    fn keep(&mut self, kept: &[Kept]) {
+        let now = clock::now();
+        self.remember(kept.iter().map(|kept| kept.stored(now)));
+    }
+
+    fn enter(&mut self, rows: &[Row]) {
+        let world = self.world.clone().expect("a world");
+        for row in rows {
+            Live::enter(self, &world, row.epoch + 1, row);
+        }
+    }
+
+    fn remove(&mut self, rows: &[Row]) {
+        let remove = |row: &Row| Command::remove(row.key);
+        let commands: Vec<Command> = rows.iter().map(remove).collect();
+        self.control.execute(&commands).unwrap();
+    }
+}
+
 impl Subject for Live<'_> {
     fn prepare(&mut self, world: &World) {
         let tabulated = world.tabulated(self.ifindex, clock::now(), self.clock);
@@ -345,11 +470,29 @@ impl Subject for Live<'_> {
             .as_ref()
             .is_none_or(|before| before.bindings != world.bindings)
         {
+            // Rows lead to entries that no table does.
+            for (index, _) in self.tables.bindings().unwrap() {
+                self.tables.clear_binding(index, 0).unwrap();
+            }
             for (index, binding) in &tabulated.bindings {
                 self.tables.set_binding(*index, binding).unwrap();
             }
             publish(&self.tables, &compile(&tabulated.bindings).unwrap()).unwrap();
         }
+        if before.as_ref().is_none_or(|before| {
+            before.targets != world.targets || before.bindings != world.bindings
+        }) {
+            self.equip(world, &tabulated.cpu_lists, &tabulated.sets);
+        }
+        for (index, _) in before.iter().flat_map(|before| &before.freed) {
+            if usize::from(*index) > world.bindings.len() {
+                self.tables.clear_binding(*index, 0).unwrap();
+            }
+        }
+        for (index, steered_until) in &world.freed {
+            self.tables.clear_binding(*index, *steered_until).unwrap();
+        }
+        self.remember(tabulated.kept);
         if before
             .as_ref()
             .is_none_or(|before| before.forwarding != world.forwarding)
@@ -418,7 +561,42 @@ impl Subject for Live<'_> {
             binding_counts: self.tables.binding_counts().unwrap(),
             rows: self.rows().into_iter().collect(),
             table: self.tables.table_counters().unwrap(),
+            fragments: self.fragments(),
         }
+    }
+
+    fn clock_ns(&self) -> u64 {
+        let now = clock_gettime(ClockId::MonotonicCoarse);
+        now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    }
+
+    /// It is that without which the frame would go another way.
+    fn destination(&self, frame: &[u8]) -> Option<HandedTo> {
+        let is_steered = || self.report(frame).verdict == Verdict::Redirect;
+        if !is_steered() {
+            return None;
+        }
+        let mut needed = Vec::new();
+        if self.report(frame).target == Target::Xsk {
+            for (slot, socket) in &self.xsks {
+                self.tables.withdraw_xsk(*slot).unwrap();
+                if !is_steered() {
+                    needed.push(HandedTo::Socket(u32::from(*slot)));
+                }
+                self.tables.publish_xsk(*slot, socket.as_fd()).unwrap();
+            }
+        } else {
+            let world = self.world.as_ref().expect("a world");
+            for &cpu in &world.targets.cpus {
+                self.tables.remove_cpu(cpu).unwrap();
+                if !is_steered() {
+                    needed.push(HandedTo::Cpu(u32::from(cpu)));
+                }
+                self.tables.add_cpu(cpu).unwrap();
+            }
+        }
+        assert_eq!(needed.len(), 1, "it goes to {needed:?}");
+        needed.pop()
     }
 
     fn run(&self, frame: &[u8]) -> Ran {
@@ -437,6 +615,12 @@ impl Subject for Live<'_> {
     }
 
     fn leave(&self, frame: &[u8], leaving: &Leaving) {
+        if leaving.is_reported {
+            let parsed = parse(frame).expect("a frame that can be reported");
+            let sent = Sent::new(self.arrives_on(), &parsed);
+            self.sender.borrow_mut().report(&[sent]).unwrap();
+            return;
+        }
         let context = Skb {
             ifindex: self.arrives_on(),
             ingress_ifindex: if leaving.is_forwarded {

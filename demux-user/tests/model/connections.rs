@@ -215,6 +215,7 @@ fn leaving(segments: u32) -> Leaving {
     Leaving {
         segments,
         is_forwarded: false,
+        is_reported: false,
         packets: u64::from(segments),
         bytes: 0,
         binding: 0,

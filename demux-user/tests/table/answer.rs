@@ -6,9 +6,11 @@ use etherparse::{
     TcpHeader, TransportHeader, icmpv4, icmpv6,
 };
 
-/// The linear part of a frame, as a program may change it, and how long the whole is.
+/// The linear part of a frame, as a program may change it, what is behind that, and how long the whole is.
 pub struct Buffer {
     pub bytes: Vec<u8>,
+    /// What is in other buffers.
+    pub rest: Vec<u8>,
     whole: usize,
 }
 
@@ -20,6 +22,7 @@ impl Buffer {
         };
         Self {
             bytes: (0..packet.linear_len()).map(byte).collect(),
+            rest: Vec::new(),
             whole: packet.frame_len(),
         }
     }
@@ -41,7 +44,14 @@ impl Packet for Buffer {
 
 impl Rewrite for Buffer {
     fn sum(&self, offset: usize, length: usize, sum: u32) -> Option<u32> {
-        let bytes = self.bytes.get(offset..offset + length)?;
+        let joined;
+        let bytes = if offset + length <= self.bytes.len() {
+            &self.bytes
+        } else {
+            joined = [&self.bytes[..], &self.rest].concat();
+            &joined
+        };
+        let bytes = bytes.get(offset..offset + length)?;
         let words = bytes.chunks(2).map(|pair| {
             let second = pair.get(1).copied().unwrap_or(0);
             u64::from(u16::from_ne_bytes([pair[0], second]))
@@ -62,6 +72,7 @@ impl Rewrite for Buffer {
         self.bytes.splice(0..0, std::iter::repeat_n(0xee, front));
         assert!(length <= self.bytes.len());
         self.bytes.truncate(length);
+        self.rest.clear();
         self.whole = length;
         true
     }

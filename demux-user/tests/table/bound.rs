@@ -3,6 +3,7 @@
 use demux_common::{
     binding::{Binding, NAME_LEN, Target},
     protocol::Protocol,
+    steering::CpuList,
 };
 use demux_user::bindings::Pattern;
 
@@ -15,6 +16,16 @@ pub struct Bound {
     pub target: Target,
     pub device: Device,
     pub flags: u8,
+    /// The CPUs of a binding to such.
+    pub cpus: Vec<u16>,
+    /// The set of a binding to sockets.
+    pub set: u16,
+    /// The epoch in which it was made.
+    pub created: u32,
+    /// Until which epoch a steered binding had the entry before.
+    pub steered_until: u32,
+    /// The next binding of its group.
+    pub next_member: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +34,25 @@ pub enum Device {
     /// The one that packets arrive on.
     This,
     Another,
+}
+
+impl Device {
+    /// Its index, where packets arrive on the one with this index.
+    pub const fn index(self, ifindex: u32) -> u32 {
+        match self {
+            Self::Any => 0,
+            Self::This => ifindex,
+            Self::Another => ifindex + 1,
+        }
+    }
+}
+
+/// CPUs as the tables have them.
+pub fn cpu_list(cpus: &[u16]) -> CpuList {
+    let mut list = CpuList::EMPTY;
+    list.count = cpus.len() as u32;
+    list.cpus[..cpus.len()].copy_from_slice(cpus);
+    list
 }
 
 impl Bound {
@@ -34,6 +64,11 @@ impl Bound {
             target: Target::Stack,
             device: Device::Any,
             flags: 0,
+            cpus: Vec::new(),
+            set: 0,
+            created: 1,
+            steered_until: 0,
+            next_member: 0,
         }
     }
 
@@ -53,6 +88,49 @@ impl Bound {
     pub fn reject(mut self) -> Self {
         self.target = Target::Reject;
         self
+    }
+
+    /// To CPUs, and nowhere else.
+    pub fn to_cpus(mut self, cpus: &[u16]) -> Self {
+        self.target = Target::Cpu;
+        self.cpus = cpus.to_vec();
+        self
+    }
+
+    /// To the sockets of a set, and nowhere else.
+    pub fn to_set(mut self, set: u16) -> Self {
+        self.target = Target::Xsk;
+        self.set = set;
+        self
+    }
+
+    /// What the target cannot take goes up the stack.
+    pub fn or_stack(mut self) -> Self {
+        self.flags |= Binding::FALLBACK_STACK;
+        self
+    }
+
+    pub fn created(mut self, epoch: u32) -> Self {
+        self.created = epoch;
+        self
+    }
+
+    /// In the entry of a steered binding that ended in this epoch.
+    pub fn after_steered(mut self, epoch: u32) -> Self {
+        self.steered_until = epoch;
+        self
+    }
+
+    /// In a group with the binding at this index.
+    pub fn with_member(mut self, next: u16) -> Self {
+        self.next_member = next;
+        self.flags |= Binding::REUSE_PORT;
+        self
+    }
+
+    /// The CPUs as the tables have them.
+    pub fn cpu_list(&self) -> CpuList {
+        cpu_list(&self.cpus)
     }
 
     pub fn here(mut self) -> Self {
@@ -85,12 +163,8 @@ impl Bound {
         Binding {
             address,
             name,
-            created: 1,
-            ifindex: match self.device {
-                Device::Any => 0,
-                Device::This => ifindex,
-                Device::Another => ifindex + 1,
-            },
+            created: self.created,
+            ifindex: self.device.index(ifindex),
             first_port: pattern.ports.first,
             last_port: pattern.ports.last,
             family,
@@ -99,9 +173,9 @@ impl Bound {
             target: self.target,
             flags: self.flags | if v6_only { Binding::V6_ONLY } else { 0 },
             reserved: 0,
-            next_member: 0,
-            set: 0,
-            steered_until: 0,
+            next_member: self.next_member,
+            set: self.set,
+            steered_until: self.steered_until,
         }
     }
 }

@@ -8,6 +8,7 @@ use demux_common::{
     counters::{InterfaceCounters, TableCounters},
     decide::Decision,
     explanation::Explanation,
+    fragments::{Datagram, LIFETIME, Owner},
     protocol::Protocol,
     reason::{Count, Reason, Stage, Verdict},
     table::Flags,
@@ -18,6 +19,7 @@ use super::{
     answer,
     frames::Frame,
     row::Said,
+    steering::{HandedTo, Kept},
     world::{EPOCH, World},
 };
 
@@ -31,6 +33,12 @@ pub struct Case {
     pub row: RowAfter,
     /// What becomes of a packet that is to be rejected, where it is not answered.
     pub unanswered: Option<(Verdict, Reason)>,
+    /// Where it is handed to.
+    pub handed: Option<HandedTo>,
+    /// What is remembered from now on of the packet that it is a fragment of.
+    pub kept: Option<Kept>,
+    /// What it is after the program, where that is something else and no answer.
+    pub changed: Option<Vec<u8>>,
 }
 
 /// Which way the packet goes.
@@ -49,6 +57,8 @@ pub struct Leaving {
     pub segments: u32,
     /// Whether it came in by some interface before.
     pub is_forwarded: bool,
+    /// Whether no hook sees it, and its sender reports it.
+    pub is_reported: bool,
     /// Packets that it counts as.
     pub packets: u64,
     /// Bytes that it counts as.
@@ -117,6 +127,8 @@ pub struct Snapshot {
     pub rows: HashMap<ConnectionKey, Connection>,
     /// Summed over the CPUs.
     pub table: TableCounters,
+    /// Whose packets in fragments are.
+    pub fragments: HashMap<Datagram, Owner>,
 }
 
 /// What the program made of a frame.
@@ -125,6 +137,8 @@ pub struct Ran {
     pub verdict: Verdict,
     /// The frame that goes back, where one does.
     pub answer: Option<Vec<u8>>,
+    /// The frame where it is another one now, and no answer.
+    pub changed: Option<Vec<u8>>,
 }
 
 /// What packets are given to: the model, or the kernel.
@@ -134,6 +148,10 @@ pub trait Subject {
     /// The time of the connection table.
     fn now(&self) -> u32;
     fn snapshot(&self) -> Snapshot;
+    /// The coarse monotonic clock, in nanoseconds.
+    fn clock_ns(&self) -> u64;
+    /// Where the program would hand a frame to, by what the twin says if that is not there.
+    fn destination(&self, frame: &[u8]) -> Option<HandedTo>;
     /// Runs the program.
     fn run(&self, frame: &[u8]) -> Ran;
     /// Whether it can be given a frame that leaves.
@@ -194,7 +212,31 @@ impl Case {
             }),
             row: RowAfter::Same,
             unanswered: None,
+            handed: None,
+            kept: None,
+            changed: None,
         }
+    }
+
+    /// A packet that is handed on.
+    pub fn redirect(
+        name: impl Into<String>,
+        world: World,
+        frame: Frame,
+        stage: Stage,
+        reason: Reason,
+        to: HandedTo,
+    ) -> Self {
+        let mut case = Self::pass(name, world, frame, stage, reason);
+        if let Way::In(expected) = &mut case.way {
+            expected.verdict = Verdict::Redirect;
+            expected.target = match to {
+                HandedTo::Cpu(_) => Target::Cpu,
+                HandedTo::Socket(_) => Target::Xsk,
+            };
+        }
+        case.handed = Some(to);
+        case
     }
 
     /// A packet that is answered.
@@ -244,13 +286,38 @@ impl Case {
             way: Way::Out(Leaving {
                 segments: 0,
                 is_forwarded: false,
+                is_reported: false,
                 packets: 1,
                 bytes,
                 binding: 0,
             }),
             row: RowAfter::Same,
             unanswered: None,
+            handed: None,
+            kept: None,
+            changed: None,
         }
+    }
+
+    /// The same packet, which comes to another end.
+    pub fn outcome_is(mut self, verdict: Verdict, target: Target) -> Self {
+        if let Way::In(expected) = &mut self.way {
+            expected.verdict = verdict;
+            expected.target = target;
+        }
+        self
+    }
+
+    /// What is remembered of it as a fragment.
+    pub fn keeps(mut self, kept: Kept) -> Self {
+        self.kept = Some(kept);
+        self
+    }
+
+    /// What it is after the program.
+    pub fn changed_to(mut self, frame: Frame) -> Self {
+        self.changed = Some(frame.bytes);
+        self
     }
 
     pub fn of_binding(mut self, index: u16) -> Self {
@@ -297,11 +364,17 @@ impl Case {
                 &format!("{expected:?}"),
                 &format!("{explanation:?}"),
             );
+            let to = subject.destination(&self.frame);
+            differences.compare(
+                "handed to",
+                &format!("{:?}", self.handed),
+                &format!("{to:?}"),
+            );
         } else if !subject.takes(&self.frame) {
             return Vec::new();
         }
         let before = subject.snapshot();
-        let from = subject.now();
+        let (from, from_ns) = (subject.now(), subject.clock_ns());
         match self.way {
             Way::In(expected) => {
                 let ran = subject.run(&self.frame);
@@ -311,6 +384,11 @@ impl Case {
                     &format!("{verdict:?}"),
                     &format!("{:?}", ran.verdict),
                 );
+                differences.compare(
+                    "frame",
+                    &format!("{:02x?}", self.changed),
+                    &format!("{:02x?}", ran.changed),
+                );
                 differences.found.extend(self.complaint(&ran));
             }
             Way::Out(leaving) => subject.leave(&self.frame, &leaving),
@@ -319,6 +397,13 @@ impl Case {
         let mut after = subject.snapshot();
         for row in after.rows.values_mut() {
             settle(row, &before, from, to);
+        }
+        let latest = subject.clock_ns() + LIFETIME;
+        for (datagram, owner) in &mut after.fragments {
+            let is_new = before.fragments.get(datagram) != Some(owner);
+            if is_new && (from_ns + LIFETIME..=latest).contains(&owner.expires) {
+                owner.expires = LIFETIME;
+            }
         }
         let expected = self.after(&before, self.world.slot(subject.ifindex()), from);
         let mut compare = |what: &str, text: &dyn Fn(&Snapshot) -> String| {
@@ -331,6 +416,11 @@ impl Case {
         compare("rows", &|snapshot| format!("{:?}", sorted(&snapshot.rows)));
         compare("counts of the table", &|snapshot| {
             format!("{:?}", snapshot.table)
+        });
+        compare("fragments", &|snapshot| {
+            let mut fragments: Vec<_> = snapshot.fragments.iter().collect();
+            fragments.sort_by_key(|(datagram, _)| (datagram.source, datagram.id));
+            format!("{fragments:?}")
         });
         differences.found
     }
@@ -364,7 +454,18 @@ impl Case {
                 count.bytes += bytes;
             }
         }
-        let Snapshot { rows, table, .. } = &mut after;
+        let Snapshot {
+            rows,
+            table,
+            fragments,
+            ..
+        } = &mut after;
+        if let Some(Kept {
+            datagram, owner, ..
+        }) = &self.kept
+        {
+            fragments.insert(*datagram, *owner);
+        }
         match self.row {
             RowAfter::Same => {}
             RowAfter::Gone => {

@@ -10,6 +10,7 @@ pub mod answer;
 pub mod bound;
 pub mod cases;
 pub mod check;
+pub mod conversation;
 pub mod damaged;
 pub mod frames;
 pub mod memory;

@@ -20,10 +20,11 @@ use demux_common::{
     fragments::{Datagram, Owner},
     layout::LocalPrefix,
     packet::Packet,
-    parse::Parsed,
+    parse::{Parsed, parse},
     protocol::Protocol,
     reason::{Count, Reason, Verdict},
     reject::{self, Budget},
+    sent::{self, Sent},
     steering::XskSet,
     table::{self, Line, Memory, Numbers, Probe, Recorded, Secret, homes},
     tables::{BindingTables, Kernel, KernelSocket, TableEvent, Tables},
@@ -32,12 +33,14 @@ use demux_user::bindings::{Compiled, compile};
 
 use super::{
     answer::Buffer,
+    bound::cpu_list,
     check::{Leaving, Ran, Snapshot, Subject, reported},
+    damaged::Stage,
     memory::{Handle, Lines},
     ports::Ports,
-    sockets,
-    steering::Steering,
-    world::{SECOND, World, is_forwarded},
+    random, sockets,
+    steering::{HandedTo, Kept, Steering},
+    world::{Row, SECOND, World, is_forwarded},
 };
 
 /// As many bytes of a frame as the kernel's test runs keep in one piece, so that headers behind them
@@ -118,6 +121,8 @@ pub struct Model {
     has_shortcut: bool,
     /// How many packets took it, arriving and leaving.
     taken: Cell<[usize; 2]>,
+    /// What of the present frame is in other buffers.
+    out_of_reach: RefCell<Vec<u8>>,
     /// The last frame whose checksum was looked at, as it went on.
     completed: RefCell<Option<Vec<u8>>>,
     /// What packets are handed to.
@@ -155,14 +160,19 @@ impl Model {
         Self::with(world, ifindex, &bindings, compiled, clock)
     }
 
-    /// The same for other bindings than the world's.
+    /// The same for other bindings than the world's, made by chance.
     pub fn with_compiled(
         world: &World,
         ifindex: u32,
         bindings: &[(u16, Binding)],
         compiled: Compiled,
     ) -> Self {
-        Self::with(world, ifindex, bindings, compiled, STEADY)
+        let mut model = Self::with(world, ifindex, bindings, compiled, STEADY);
+        for (index, _) in bindings {
+            let list = cpu_list(&random::cpus(*index));
+            model.steering.lists.insert(*index, list);
+        }
+        model
     }
 
     fn with(
@@ -177,11 +187,28 @@ impl Model {
         for (slot, interface) in tabulated.interfaces {
             interfaces[slot as usize] = Some(interface);
         }
+        let targets = &world.targets;
+        let steering = Steering {
+            lists: tabulated.cpu_lists.into_iter().collect(),
+            cpus: targets.cpus.iter().map(|cpu| u32::from(*cpu)).collect(),
+            sets: tabulated.sets.into_iter().collect(),
+            sockets: targets.slots.iter().map(|slot| u32::from(*slot)).collect(),
+            queue: targets.queue,
+            fragments: RefCell::new(tabulated.kept.into_iter().collect()),
+            ..Steering::default()
+        };
+        let freed = world.freed.iter().map(|&(index, steered_until)| {
+            let free = Binding {
+                steered_until,
+                ..Binding::FREE
+            };
+            (index, free)
+        });
         let contents = Contents {
             config: tabulated.config,
             ifindex,
             interfaces,
-            bindings: bindings.iter().copied().collect(),
+            bindings: bindings.iter().copied().chain(freed).collect(),
             compiled,
             locals: tabulated.locals.into_iter().collect(),
             local_prefixes: tabulated.local_prefixes,
@@ -200,8 +227,9 @@ impl Model {
             budget: Cell::default(),
             has_shortcut: true,
             taken: Cell::default(),
+            out_of_reach: RefCell::default(),
             completed: RefCell::default(),
-            steering: Steering::default(),
+            steering,
             ports: Ports::default(),
         };
         if let Some((epoch, command)) = tabulated.row {
@@ -273,6 +301,8 @@ impl Model {
     }
 
     pub fn decide(&self, frame: &[u8]) -> Decision {
+        let rest = frame.get(LINEAR..).unwrap_or_default();
+        *self.out_of_reach.borrow_mut() = rest.to_vec();
         let decision = decide(&Linear(frame), self.contents.ifindex, self);
         reported(&decision.plain().into())
     }
@@ -288,6 +318,12 @@ impl Model {
         self.budget.set(Budget::default());
     }
 
+    /// The last frame that was handed on or passed after its checksum was looked at, if that changed it.
+    pub fn changed(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        let completed = self.completed.take()?;
+        (completed != frame).then_some(completed)
+    }
+
     /// What the twin says.
     pub fn explain(&self, frame: &[u8]) -> Decision {
         self.live.set(false);
@@ -298,6 +334,11 @@ impl Model {
 
     /// Lets a frame leave.
     pub fn leave(&self, frame: &[u8], leaving: &Leaving) {
+        if leaving.is_reported {
+            let parsed = parse(frame).expect("a frame that can be reported");
+            sent::enter(self, &Sent::new(self.contents.ifindex, &parsed));
+            return;
+        }
         let departure = Departure {
             ifindex: self.contents.ifindex,
             segments: leaving.segments,
@@ -313,6 +354,7 @@ impl Model {
             binding_counts: self.contents.binding_counts.borrow().clone(),
             rows: self.lines.rows(),
             table: *self.contents.table.borrow(),
+            fragments: self.steering.fragments.borrow().clone(),
         }
     }
 
@@ -365,7 +407,20 @@ impl Subject for Host {
 
     fn run(&self, frame: &[u8]) -> Ran {
         let (Decision { verdict, .. }, answer) = self.model.process(frame);
-        Ran { verdict, answer }
+        Ran {
+            verdict,
+            answer,
+            changed: self.model.changed(frame),
+        }
+    }
+
+    fn destination(&self, frame: &[u8]) -> Option<HandedTo> {
+        self.model.explain(frame);
+        self.model.steering.handed()
+    }
+
+    fn clock_ns(&self) -> u64 {
+        self.model.coarse_ns()
     }
 
     fn leave(&self, frame: &[u8], leaving: &Leaving) {
@@ -387,6 +442,28 @@ impl Subject for Host {
         let explanation = self.model.explain(frame);
         assert_eq!(before, all(), "explaining changed a table");
         explanation
+    }
+}
+
+impl Stage for Model {
+    fn keep(&mut self, kept: &[Kept]) {
+        let now = self.contents.now.get();
+        let fragments = kept.iter().map(|kept| kept.stored(now)).collect();
+        self.steering.fragments = RefCell::new(fragments);
+    }
+
+    fn enter(&mut self, rows: &[Row]) {
+        for row in rows {
+            let command = row.command(&self.contents.config.clock);
+            let outcome = Self::enter(self, row.epoch + 1, &command);
+            assert_eq!(outcome, Outcome::Done);
+        }
+    }
+
+    fn remove(&mut self, rows: &[Row]) {
+        for row in rows {
+            command::execute(self, &Command::remove(row.key));
+        }
     }
 }
 
@@ -625,8 +702,10 @@ impl Kernel for Model {
             return true;
         }
         let mut buffer = Buffer::of(packet);
+        buffer.rest.clone_from(&self.out_of_reach.borrow());
         let is_complete = reject::checksum::complete(&mut buffer, parsed);
-        *self.completed.borrow_mut() = is_complete.then_some(buffer.bytes);
+        let frame = [buffer.bytes, buffer.rest].concat();
+        *self.completed.borrow_mut() = is_complete.then_some(frame);
         is_complete
     }
 

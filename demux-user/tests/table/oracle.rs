@@ -16,6 +16,12 @@ use demux_common::{
     reason::{Reason, Verdict},
 };
 
+use super::{
+    random,
+    steering::Targets,
+    world::{Device, World},
+};
+
 /// What a packet says of its way here.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
@@ -23,6 +29,8 @@ pub struct Arrival {
     pub local: IpAddr,
     pub port: u16,
     pub ifindex: u32,
+    /// The bytes of the frame.
+    pub length: usize,
 }
 
 /// The binding that claims a packet.
@@ -38,18 +46,20 @@ pub fn find(bindings: &[(u16, Binding)], arrival: &Arrival) -> Option<u16> {
 /// nothing is forwarded.
 pub fn judge(
     bindings: &[(u16, Binding)],
-    default: Policy,
+    world: &World,
     arrival: &Arrival,
     is_local: bool,
 ) -> (Verdict, Reason, u16) {
+    let default = world.default;
     let binding = find(bindings, arrival);
-    let target = binding.map(|index| {
+    let bound = binding.map(|index| {
         let (_, binding) = bindings
             .iter()
             .find(|(other, _)| *other == index)
             .expect("it");
-        binding.target
+        binding
     });
+    let target = bound.map(|binding| binding.target);
     let default = match default {
         Policy::Drop => Verdict::Drop,
         Policy::Reject => Verdict::Reject,
@@ -58,12 +68,50 @@ pub fn judge(
     match (binding, target, is_local) {
         (Some(index), Some(Target::Drop), true) => (Verdict::Drop, Reason::Bound, index),
         (Some(index), Some(Target::Reject), true) => (Verdict::Reject, Reason::Bound, index),
-        (Some(_), Some(Target::Drop | Target::Reject), false) => {
+        (Some(index), Some(Target::Cpu | Target::Xsk), true) => {
+            let bound = bound.expect("a binding");
+            let obstacle = match bound.target {
+                Target::Cpu => obstacle_to_cpus(&world.targets, &random::cpus(index)),
+                _ => obstacle_to_socket(&world.targets, bound.set, arrival.length),
+            };
+            match obstacle {
+                None => (Verdict::Redirect, Reason::Bound, index),
+                Some(reason) if bound.has(Binding::FALLBACK_STACK) => {
+                    (Verdict::Pass, reason, index)
+                }
+                Some(reason) => (Verdict::Drop, reason, index),
+            }
+        }
+        (Some(_), Some(Target::Drop | Target::Reject | Target::Cpu | Target::Xsk), false) => {
             (Verdict::Pass, Reason::NotLocal, 0)
         }
         (Some(index), _, _) => (Verdict::Pass, Reason::Bound, index),
         (None, _, true) => (default, Reason::Unbound, 0),
         (None, _, false) => (Verdict::Pass, Reason::NotLocal, 0),
+    }
+}
+
+/// Why none of a binding's CPUs takes a packet.
+fn obstacle_to_cpus(targets: &Targets, cpus: &[u16]) -> Option<Reason> {
+    let takes = cpus.iter().all(|cpu| targets.cpus.contains(cpu));
+    (!takes).then_some(Reason::NoTarget)
+}
+
+/// Why no socket of a set takes a frame.
+fn obstacle_to_socket(targets: &Targets, set: u16, length: usize) -> Option<Reason> {
+    let set = targets.sets.get(usize::from(set) - 1);
+    let place = set.and_then(|set| {
+        let mut places = set.places.iter();
+        let place = places.find(|place| place.device == Device::This)?;
+        (targets.queue < u32::from(place.queues)).then_some((set, place))
+    });
+    match place {
+        None => Some(Reason::NoTarget),
+        Some((set, _)) if length > set.longest as usize => Some(Reason::TooLong),
+        Some((_, place)) => {
+            let slot = place.first_slot + targets.queue as u16;
+            (!targets.slots.contains(&slot)).then_some(Reason::NoTarget)
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use demux_user::bindings::{Compiled, compile, pattern::from_ip};
 use super::{
     frames::{Frame, packet},
     oracle::Arrival,
+    world::{CPU, NO_CPU, World, dropping, rejecting, steering},
 };
 
 /// The environment variable that repeats a run.
@@ -103,6 +104,7 @@ pub fn bindings(random: &mut Random, ifindex: u32) -> (Vec<(u16, Binding)>, Comp
                 name: binding.name,
                 created: binding.created,
                 target: binding.target,
+                set: binding.set,
                 flags: if random.one_in(2) {
                     binding.flags
                 } else {
@@ -125,6 +127,23 @@ pub fn bindings(random: &mut Random, ifindex: u32) -> (Vec<(u16, Binding)>, Comp
     }
 }
 
+/// The CPUs of the binding at an index, if it is to such: every other one names one that takes packets.
+pub fn cpus(index: u16) -> [u16; 1] {
+    [if index.is_multiple_of(2) { CPU } else { NO_CPU }]
+}
+
+/// A world in which the bindings decide, and a default that does not pass where there is none.
+pub fn world(random: &mut Random) -> World {
+    let world = World {
+        targets: steering().targets,
+        ..random.pick(&[dropping, rejecting])()
+    };
+    world
+        .without_kernel_sockets()
+        .tracking_bound()
+        .by_queue(random.below(4) as u32)
+}
+
 fn binding(random: &mut Random, index: u16, ifindex: u32) -> Binding {
     let address: IpAddr = random.pick(&ADDRESSES).parse().expect("an address");
     let all = if address.is_ipv4() { 32 } else { 128 };
@@ -145,6 +164,9 @@ fn binding(random: &mut Random, index: u16, ifindex: u32) -> Binding {
         .trunc();
     // Bindings that share a pattern are allowed to; groups are not made.
     let mut flags = Binding::UNTRACKED | Binding::REUSE_ADDR;
+    if random.one_in(2) {
+        flags |= Binding::FALLBACK_STACK;
+    }
     if address.is_ipv6() && prefix_len == 0 && random.one_in(2) {
         flags |= Binding::V6_ONLY;
     }
@@ -165,11 +187,17 @@ fn binding(random: &mut Random, index: u16, ifindex: u32) -> Binding {
         },
         protocol: random.pick(&Protocol::ALL),
         prefix_len,
-        target: random.pick(&[Target::Stack, Target::Drop, Target::Reject]),
+        target: random.pick(&[
+            Target::Stack,
+            Target::Drop,
+            Target::Reject,
+            Target::Cpu,
+            Target::Xsk,
+        ]),
         flags,
         reserved: 0,
         next_member: 0,
-        set: 0,
+        set: random.pick(&[1, 1, 2, 3, 60]),
         steered_until: 0,
     }
 }
@@ -194,11 +222,17 @@ pub fn arrival(random: &mut Random, ifindex: u32) -> (Arrival, Frame) {
     if random.one_in(8) {
         frame = frame.tag(0x8100, 7);
     }
+    if random.one_in(4) {
+        // About as long as sockets take.
+        let length = 1998 + random.below(4) - frame.bytes.len();
+        frame = frame.padded(length);
+    }
     let arrival = Arrival {
         protocol,
         local,
         port,
         ifindex,
+        length: frame.bytes.len(),
     };
     (arrival, frame)
 }

@@ -75,6 +75,7 @@ impl Scene {
         let leaving = Leaving {
             segments: random.pick(&[0, 0, 1, 3, 60]),
             is_forwarded: random.one_in(8),
+            is_reported: false,
             packets: 0,
             bytes: 0,
             binding: 0,

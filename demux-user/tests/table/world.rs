@@ -9,14 +9,17 @@ use demux_common::{
     command::Command,
     config::{Config, Interface, Mode, Policy, Reply, Track},
     connection::{State, Timeouts},
+    fragments::{Datagram, Owner},
     layout::LocalPrefix,
+    steering::{CpuList, XskSet},
 };
 use demux_user::bindings::pattern::{from_ip, to_ip};
 
 use super::frames::HOST_MAC;
 pub use super::{
-    bound::Bound,
+    bound::{Bound, Device},
     row::{Row, SECOND, Said, key},
+    steering::{Kept, Place, Set, Targets},
 };
 
 /// The addresses that the host has.
@@ -50,7 +53,13 @@ pub struct World {
     /// Whether what leaves by the interface is seen too.
     pub egress: bool,
     pub bindings: Vec<Bound>,
+    /// Entries of bindings that nobody has, and until which epoch a steered one had them.
+    pub freed: Vec<(u16, u32)>,
     pub row: Option<Row>,
+    /// What packets are handed to.
+    pub targets: Targets,
+    /// A packet in fragments whose first has come.
+    pub kept: Option<Kept>,
     /// What demux believes local.
     pub locals: Vec<IpAddr>,
     /// A prefix that demux believes local.
@@ -81,6 +90,10 @@ pub struct Tabulated {
     pub config: Config,
     pub interfaces: Vec<(u32, Interface)>,
     pub bindings: Vec<(u16, Binding)>,
+    /// Of the bindings to CPUs.
+    pub cpu_lists: Vec<(u16, CpuList)>,
+    pub sets: Vec<(u16, XskSet)>,
+    pub kept: Option<(Datagram, Owner)>,
     /// What enters the row that is there, while the settings are of this epoch.
     pub row: Option<(u32, Command)>,
     pub locals: Vec<Address>,
@@ -98,7 +111,10 @@ pub fn passing() -> World {
         reply: Reply::Transmit,
         egress: false,
         bindings: Vec::new(),
+        freed: Vec::new(),
         row: None,
+        targets: Targets::default(),
+        kept: None,
         locals: HOST
             .iter()
             .chain(&GONE)
@@ -130,6 +146,57 @@ pub fn hostile() -> World {
     dropping().with([Bound::tcp("*:*").drop(), Bound::udp("*:*").drop()])
 }
 
+/// The CPU that takes packets, and one that does not.
+pub const CPU: u16 = 0;
+pub const NO_CPU: u16 = 200;
+
+/// The set that has sockets on the queues 0 and 2 of the interface that packets arrive on, the set that
+/// has some elsewhere only, and the one that nobody owns.
+pub const SET: u16 = 1;
+pub const SET_ELSEWHERE: u16 = 2;
+pub const SET_OF_NOBODY: u16 = 3;
+
+/// The slot of the first queue of [`SET`].
+pub const FIRST_SLOT: u16 = 10;
+
+/// The longest frame that its sockets take.
+pub const LONGEST: u32 = 2000;
+
+/// A world that drops what nobody claims, and has CPUs and sockets to hand packets to.
+pub fn steering() -> World {
+    let place = |device, first_slot, queues| Place {
+        device,
+        first_slot,
+        queues,
+    };
+    World {
+        targets: Targets {
+            cpus: vec![CPU],
+            sets: vec![
+                Set {
+                    places: vec![
+                        place(Device::Another, 100, 4),
+                        place(Device::This, FIRST_SLOT, 3),
+                    ],
+                    longest: LONGEST,
+                },
+                Set {
+                    places: vec![place(Device::Another, FIRST_SLOT, 4)],
+                    longest: LONGEST,
+                },
+                Set {
+                    places: Vec::new(),
+                    longest: LONGEST,
+                },
+            ],
+            // That of the second queue is empty; the one behind the last queue is somebody else's.
+            slots: vec![FIRST_SLOT, FIRST_SLOT + 2, FIRST_SLOT + 3, 100],
+            queue: 0,
+        },
+        ..dropping()
+    }
+}
+
 /// The slot of interfaces without an entry.
 pub const NO_SLOT: usize = demux_common::config::MAX_INTERFACES;
 
@@ -141,6 +208,22 @@ impl World {
 
     pub fn with_row(mut self, row: Row) -> Self {
         self.row = Some(row);
+        self
+    }
+
+    /// The entry of a binding is free, and a steered one had it until an epoch.
+    pub fn freed(mut self, index: u16, steered_until: u32) -> Self {
+        self.freed.push((index, steered_until));
+        self
+    }
+
+    pub fn by_queue(mut self, queue: u32) -> Self {
+        self.targets.queue = queue;
+        self
+    }
+
+    pub fn keeping(mut self, kept: Kept) -> Self {
+        self.kept = Some(kept);
         self
     }
 
@@ -238,6 +321,13 @@ impl World {
                 .zip(&self.bindings)
                 .map(|(index, bound)| (index, bound.stored(index, ifindex)))
                 .collect(),
+            cpu_lists: (1..)
+                .zip(&self.bindings)
+                .filter(|(_, bound)| !bound.cpus.is_empty())
+                .map(|(index, bound)| (index, bound.cpu_list()))
+                .collect(),
+            sets: self.targets.tabulated(ifindex),
+            kept: self.kept.as_ref().map(|kept| kept.stored(now)),
             row: self
                 .row
                 .as_ref()

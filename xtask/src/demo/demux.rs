@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::network::SERVER;
-use crate::{process, workspace};
+use crate::{build, process, workspace};
 
 /// What `demux` exits with when there is nothing loaded.
 const NOT_LOADED: i32 = 3;
@@ -33,6 +33,11 @@ impl Demux {
     /// Where the binary is, for people.
     pub(super) fn shown_path(&self) -> String {
         workspace::shown(&self.binary)
+    }
+
+    /// Where an example is that was built together with it.
+    pub(super) fn example(&self, name: &str) -> PathBuf {
+        build::example(&absolute(&self.binary), name)
     }
 
     /// The command line as one would type it.

@@ -13,6 +13,7 @@ mod kept;
 mod narration;
 mod network;
 mod ports;
+mod stacks;
 mod stage;
 
 use std::{
@@ -65,6 +66,8 @@ enum Scene {
     Flood,
     /// Choosing ports the old way and the new one, owning one, and being probed for them
     Ports,
+    /// A TCP stack in user space beside the kernel's, and what happens when it dies
+    Stacks,
 }
 
 impl Scene {
@@ -73,6 +76,7 @@ impl Scene {
             Self::Connections => connections::play(stage),
             Self::Flood => flood::play(stage, size),
             Self::Ports => ports::play(stage),
+            Self::Stacks => stacks::play(stage),
         }
     }
 
@@ -101,6 +105,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         network::ip()?;
         if matches!(args.scene, Scene::Ports) {
             ports::nmap()?;
+        }
+        if matches!(args.scene, Scene::Stacks) {
+            stacks::curl()?;
+            stacks::build()?;
         }
         build::demux()?
     };
@@ -137,7 +145,7 @@ fn play(args: &Args, demux: &Demux, narrator: Narrator) -> Result<()> {
     if played.is_ok() && removed.is_ok() {
         stage.end();
         if matches!(args.scene, Scene::Connections) {
-            narrator.say("Other scenes: cargo xtask demo flood, cargo xtask demo ports");
+            narrator.say("Other scenes: cargo xtask demo flood, ports or stacks");
         }
     } else if removed.is_ok() {
         narrator.say("");

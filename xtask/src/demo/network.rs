@@ -1,6 +1,7 @@
 //! The network of the demo: three namespaces, and a veth pair from each client to the server.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Error, ErrorKind, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -232,6 +233,19 @@ pub(super) fn half_open() -> Result<usize> {
     let sockets = kernel_sockets()?;
     let is_half_open = |line: &&str| line.split_whitespace().nth(3) == Some("03");
     Ok(sockets.lines().filter(is_half_open).count())
+}
+
+/// The local ports of all IPv4 TCP sockets of the server's kernel.
+///
+/// # Errors
+/// When the kernel's list cannot be read.
+pub(super) fn kernel_ports() -> Result<BTreeSet<u16>> {
+    let sockets = kernel_sockets()?;
+    let port = |line: &str| {
+        let local = line.split_whitespace().nth(1)?;
+        u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()
+    };
+    Ok(sockets.lines().skip(1).filter_map(port).collect())
 }
 
 /// How many resets the server's kernel has sent: its own count, and not that of demux.

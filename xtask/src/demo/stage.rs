@@ -1,6 +1,7 @@
 //! The stage: commentary, commands and claims of a scene, in steps; a failure names its step.
 
 use std::{
+    path::PathBuf,
     process::ExitStatus,
     thread,
     time::{Duration, Instant},
@@ -80,6 +81,11 @@ impl<'a> Stage<'a> {
     /// Where the `demux` is that the scene uses.
     pub(super) fn demux_path(&self) -> String {
         self.demux.shown_path()
+    }
+
+    /// Where an example is that was built together with that `demux`.
+    pub(super) fn example(&self, name: &str) -> PathBuf {
+        self.demux.example(name)
     }
 
     /// Runs `demux` in view of the audience; it must succeed.

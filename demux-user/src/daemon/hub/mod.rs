@@ -144,7 +144,7 @@ impl Hub {
         let _ = is_done.recv();
     }
 
-    /// Ends the thread, which notifies its owners: the queue is lost.
+    /// Ends the thread, and so its owners' parts: the queue is lost.
     pub(super) fn end(&self) {
         self.tell(Command::End);
     }

@@ -53,6 +53,13 @@ struct Owner {
     last: Turn,
 }
 
+/// However a hub ends, its owners are notified.
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.lost.notify_one();
+    }
+}
+
 /// What a round has come to.
 enum Round {
     /// There is more to do at once.
@@ -91,9 +98,6 @@ impl Worker {
                 break;
             }
         }
-        for owner in self.owners.values() {
-            owner.lost.notify_one();
-        }
     }
 
     /// Moves a portion of frames of every owner.
@@ -104,7 +108,7 @@ impl Worker {
                 round = Round::Again;
             }
         }
-        self.check(|queue| queue.refill())?;
+        self.check(Queue::refill)?;
 
         for owner in self.owners.values_mut() {
             owner.last = owner.port.depart(&mut self.queue);
@@ -114,7 +118,7 @@ impl Worker {
                 _ => {}
             }
         }
-        let is_up = self.check(|queue| queue.flush())?;
+        let is_up = self.check(Queue::flush)?;
         if self.queue.is_waiting() && !matches!(round, Round::Again) {
             round = Round::Sleep(Some(if is_up { SOON } else { LATER }));
         }
@@ -189,10 +193,9 @@ impl Worker {
                         lost,
                         last: Turn::Idle,
                     };
-                    if is_watched.is_err() {
-                        owner.lost.notify_one();
+                    if is_watched.is_ok() {
+                        self.owners.insert(id, owner);
                     }
-                    self.owners.insert(id, owner);
                 }
                 Ok(Command::Remove(id, done)) => {
                     // Closing the socket takes it out of the map and out of the set of events.

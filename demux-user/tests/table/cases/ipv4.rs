@@ -2,7 +2,7 @@
 
 use demux_common::reason::{Reason, Stage};
 
-use super::{judged, unjudged};
+use super::{dropped_fragment, judged, unjudged};
 use crate::table::{
     check::Case,
     frames::{Frame, datagram, raw_ip, segment, tcp, udp},
@@ -101,15 +101,10 @@ pub fn cases() -> Vec<Case> {
             syn().cut(53),
             Reason::BadIpv4Header,
         ),
-        unjudged(
-            "a first fragment",
-            syn().ip(6, &[0x20, 0]),
-            Reason::Fragment,
-        ),
-        unjudged(
+        dropped_fragment("a first fragment", syn().ip(6, &[0x20, 0]).ip(4, &[0, 7])),
+        dropped_fragment(
             "a first fragment of a datagram",
-            query().ip(6, &[0x20, 0]),
-            Reason::Fragment,
+            query().ip(6, &[0x20, 0]).ip(4, &[0, 7]),
         ),
         unjudged(
             "a fragment in the middle",
@@ -127,10 +122,9 @@ pub fn cases() -> Vec<Case> {
             syn().ip(6, &[0x1f, 0xff]),
             Reason::Fragment,
         ),
-        unjudged(
+        dropped_fragment(
             "a fragment that forbids fragments",
-            syn().ip(6, &[0x60, 0]),
-            Reason::Fragment,
+            syn().ip(6, &[0x60, 0]).ip(4, &[0, 7]),
         ),
         unjudged(
             "a fragment with options",

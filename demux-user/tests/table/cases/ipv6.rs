@@ -2,7 +2,7 @@
 
 use demux_common::reason::{Reason, Stage};
 
-use super::{judged, unjudged};
+use super::{dropped_fragment, judged, unjudged};
 use crate::table::{
     check::Case,
     frames::{
@@ -126,15 +126,13 @@ pub fn cases() -> Vec<Case> {
             query().extensions(&[(HOP_BY_HOP, extension(0, 8)), (ROUTING, routing(4, 2, 2))]),
             Reason::SourceRouted,
         ),
-        unjudged(
+        dropped_fragment(
             "a first fragment over IPv6",
             syn().extensions(&[(FRAGMENT, fragment(0, true))]),
-            Reason::Fragment,
         ),
-        unjudged(
+        dropped_fragment(
             "a first fragment of a datagram over IPv6",
             query().extensions(&[(FRAGMENT, fragment(0, true))]),
-            Reason::Fragment,
         ),
         unjudged(
             "a fragment in the middle over IPv6",

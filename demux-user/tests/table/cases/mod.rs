@@ -3,6 +3,8 @@
 mod egress;
 mod ethernet;
 mod expiry;
+mod fragments;
+mod icmp;
 mod ipv4;
 mod ipv6;
 mod precedence;
@@ -12,6 +14,7 @@ mod rows;
 mod rows_and_bindings;
 mod rows_both;
 mod sockets;
+mod steering;
 mod tcp;
 mod udp;
 mod wildcards;
@@ -26,6 +29,7 @@ use demux_common::{
 use super::{
     check::{Case, RowAfter, Way},
     frames::Frame,
+    steering::Kept,
     world::{World, hostile},
 };
 
@@ -48,6 +52,9 @@ pub fn all() -> Vec<Case> {
         egress::cases(),
         reject::cases(),
         reserved::cases(),
+        steering::cases(),
+        fragments::cases(),
+        icmp::cases(),
     ]
     .concat();
     let again: Vec<Case> = cases.iter().filter_map(seeing_both).collect();
@@ -58,6 +65,11 @@ pub fn all() -> Vec<Case> {
         assert_ne!(pair[0], pair[1], "two cases have the same name");
     }
     cases
+}
+
+/// The cases of packets that are handed on, or might be.
+pub fn steered() -> Vec<Case> {
+    [steering::cases(), fragments::cases(), icmp::cases()].concat()
 }
 
 /// The same case where this host's own packets are seen too, of a packet that arrives and makes a row.
@@ -97,6 +109,21 @@ fn unjudged(name: &str, frame: Frame, reason: Reason) -> Case {
 
 fn unjudged_in(world: World, name: &str, frame: Frame, reason: Reason) -> Case {
     Case::pass(name, world, frame, Stage::Parse, reason)
+}
+
+/// The first fragment of a packet to port 80: the binding that drops every port drops it, and all that
+/// come after it.
+fn dropped_fragment(name: &str, frame: Frame) -> Case {
+    let protocol = frame.protocol.expect("TCP or UDP");
+    let binding = match protocol {
+        Protocol::Tcp => 1,
+        Protocol::Udp => 2,
+    };
+    let family = usize::from(!frame.is_v4());
+    let kept = Kept::new(protocol, REMOTE[family], &local(family, 80), binding);
+    Case::drop(name, hostile(), frame, Stage::Binding, Reason::Fragment)
+        .of_binding(binding)
+        .keeps(kept)
 }
 
 /// A frame that is read to its end: the binding that drops every port drops it.
