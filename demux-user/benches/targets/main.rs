@@ -8,7 +8,8 @@
 //! veth pair as a driver does, because a sender in user space is slower than what is measured. All that
 //! receives is threads: the driver's (threaded NAPI), that of the CPU map, and the reader of AF_XDP
 //! sockets. *CPU time* is what the scheduler has counted for them; the sender's is told beside it. A
-//! packet of the stack ends at the earliest hook behind XDP, so nothing hides what demux adds.
+//! packet of the stack ends at the first hook of netfilter, before anybody has looked for a route or a
+//! socket.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! The object with the programs that demux is compared with, and with the sender and the sink.
+//! The object with the programs that demux is compared with, and with the sender.
 
 use std::{
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
@@ -14,7 +14,7 @@ use demux_user::bpf;
 
 use crate::{
     case::Target,
-    common::bpf::{NATIVE, attach_tcx_ingress, attach_xdp},
+    common::bpf::{GENERIC, NATIVE, attach_tcx_ingress, attach_xdp},
     stage::{self, Stage},
     threads::Thread,
 };
@@ -30,7 +30,7 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    /// Loads it, with the programs for all targets on interfaces of their own and the sink on all.
+    /// Loads it, with the programs for all targets on interfaces of their own, and what counts the stack's packets on all.
     pub(crate) fn load(path: &Path, stage: &Stage, cpu: usize) -> Self {
         let mut loader = EbpfLoader::new();
         // What the benchmark of the datapath looks up in.
@@ -54,12 +54,12 @@ impl Plain {
                 .load()
                 .unwrap_or_else(|error| panic!("cannot load {name}: {error:?}"));
         }
-        let sink: &mut SchedClassifier = ebpf
-            .program_mut("sink")
-            .expect("the object has a sink")
+        let stack: &mut SchedClassifier = ebpf
+            .program_mut("stack")
+            .expect("the object has a counter")
             .try_into()
             .expect("a classifier");
-        sink.load().expect("the sink loads");
+        stack.load().expect("the counter loads");
         let mut plain = Self {
             ebpf,
             cpu,
@@ -79,9 +79,13 @@ impl Plain {
         }
         for interface in stage.interfaces() {
             let index = stage.host.index(&interface);
-            let sink = plain.program("sink");
-            links.push(stage.host.enter(|| attach_tcx_ingress(sink, index)));
+            let counter = plain.program("stack");
+            links.push(stage.host.enter(|| attach_tcx_ingress(counter, index)));
         }
+        // Test runs of what is attached nowhere wait for the kernel, before and after.
+        let loopback = stage.peer.index("lo");
+        let feed = plain.program("feed");
+        links.push(stage.peer.enter(|| attach_xdp(feed, loopback, GENERIC)));
         plain._links = links;
         plain
     }
@@ -109,9 +113,9 @@ impl Plain {
     }
 
     /// How many packets the stack has had.
-    pub(crate) fn sunk(&self) -> u64 {
+    pub(crate) fn to_stack(&self) -> u64 {
         let mut values = vec![0; bpf::possible_cpus().expect("the CPUs") * 8];
-        bpf::map_lookup(self.map("SUNK"), &[0; 4], &mut values).expect("the counts");
+        bpf::map_lookup(self.map("TO_STACK"), &[0; 4], &mut values).expect("the counts");
         let words = values.chunks_exact(8);
         words
             .map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")))

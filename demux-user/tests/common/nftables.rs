@@ -22,6 +22,7 @@ pub enum Hook {
 /// Adds to the present namespace the chain `inet TABLE CHAIN` of type nat, with one rule for each of
 /// `expressions`, which is the kernel's name of an expression that needs no parameters.
 pub fn add_nat_chain(table: &str, chain: &str, hook: Hook, expressions: &[&str]) {
+    const AFTER_MANGLE: i32 = 100;
     let mut batch = vec![
         message(BATCH_BEGIN, 0, 10, &[]),
         message(NEWTABLE, INET, 0, &[(1, string(table))]),
@@ -32,7 +33,7 @@ pub fn add_nat_chain(table: &str, chain: &str, hook: Hook, expressions: &[&str])
             &[
                 (1, string(table)),
                 (3, string(chain)),
-                (4, hook_attributes(hook)),
+                (4, hook_attributes(hook, AFTER_MANGLE)),
                 (7, string("nat")),
             ],
         ),
@@ -53,12 +54,36 @@ pub fn add_nat_chain(table: &str, chain: &str, hook: Hook, expressions: &[&str])
     send(&batch);
 }
 
+/// Drops all IP packets that arrive in the present namespace, before anything else looks at them: adds the
+/// chain `inet TABLE drop`, whose policy that is.
+pub fn drop_all(table: &str) {
+    const FIRST: i32 = -300;
+    const DROP: u32 = 0;
+    send(&[
+        message(BATCH_BEGIN, 0, 10, &[]),
+        message(NEWTABLE, INET, 0, &[(1, string(table))]),
+        message(
+            NEWCHAIN,
+            INET,
+            0,
+            &[
+                (1, string(table)),
+                (3, string("drop")),
+                (4 | NESTED, hook_attributes(Hook::Prerouting, FIRST)),
+                (5, DROP.to_be_bytes().to_vec()),
+                (7, string("filter")),
+            ],
+        ),
+        message(BATCH_END, 0, 10, &[]),
+    ]);
+}
+
 const NESTED: u16 = 1 << 15;
 
-fn hook_attributes(hook: Hook) -> Vec<u8> {
+fn hook_attributes(hook: Hook, priority: i32) -> Vec<u8> {
     let mut bytes = Vec::new();
     push_attribute(&mut bytes, 1, &(hook as u32).to_be_bytes());
-    push_attribute(&mut bytes, 2, &100_u32.to_be_bytes());
+    push_attribute(&mut bytes, 2, &priority.to_be_bytes());
     bytes
 }
 
