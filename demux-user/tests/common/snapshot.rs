@@ -117,6 +117,13 @@ fn entries(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     if path.ends_with(map::PORTS) {
         return ports(path);
     }
+    if path.ends_with(map::XSKS) {
+        // The kernel shows its entries to nobody.
+        return BTreeMap::new();
+    }
+    if path.ends_with(map::CPUS) {
+        return cpus(path);
+    }
     let map = bpf::object_get(path, true).unwrap();
     let mut reader = BatchReader::new(map.as_fd()).unwrap();
     let mut entries = BTreeMap::new();
@@ -140,4 +147,17 @@ fn ports(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
         .filter(|(_, slot)| *slot != 0)
         .map(|(index, slot)| (index.to_ne_bytes().into(), slot.to_ne_bytes().into()))
         .collect()
+}
+
+/// This kind of map is read entry by entry.
+fn cpus(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let map = bpf::object_get(path, true).unwrap();
+    let mut entries = BTreeMap::new();
+    for cpu in 0..bpf::map_info(map.as_fd()).unwrap().max_entries {
+        let (key, mut value) = (cpu.to_ne_bytes(), [0; 8]);
+        if bpf::map_lookup(map.as_fd(), &key, &mut value).unwrap() {
+            entries.insert(key.to_vec(), value.to_vec());
+        }
+    }
+    entries
 }
