@@ -11,7 +11,7 @@ use crate::{
     parse::{Parsed, parse_into},
     protocol::Protocol,
     reason::{REASON_SLOTS, Reason, Stage, Verdict},
-    related, rows,
+    related, rows, steering,
     table::{self, Flags, Probe},
     tables::{Kernel, KernelSocket, Tables},
     tcp::{Kind, Side, Visibility},
@@ -311,18 +311,17 @@ where
     P: Packet + ?Sized,
     T: Kernel,
 {
+    let Some(interface) = tables.interface(slot) else {
+        return steering::stays(decision);
+    };
     if decision.is_to(Target::Xsk) {
-        let ifindex = match tables.interface(slot) {
-            Some(interface) => interface.ifindex,
-            None => 0,
-        };
-        return tables.to_socket(ifindex, parsed.frame_len, decision);
+        return tables.to_socket(interface.ifindex, parsed.frame_len, decision);
     }
-    if tables.complete(packet, parsed, slot) {
+    if steering::reaches_cpus(interface) && tables.complete(packet, parsed) {
         return tables.to_cpu(&parsed.key, decision);
     }
     // Here the stack knows that the checksum is still to come.
-    decision.instead(Verdict::Pass, Target::Stack, Reason::NoTarget)
+    steering::stays(decision)
 }
 
 /// What became of a row's binding when the configuration changed, in one word.

@@ -45,7 +45,9 @@ where
         let found = table::find_v4(tables, &probe)?;
         let index = found.head.binding();
         let owner = owner(tables, index)?;
-        if is_of_cpus(owner) && plain::is_partial_v4(packet, protocol) {
+        if is_of_cpus(owner)
+            && (!steering::reaches_cpus(interface) || plain::is_partial_v4(packet, protocol))
+        {
             return None;
         }
         steady(tables, &found, &plain, config)?;
@@ -57,7 +59,9 @@ where
         let found = table::find_v6(tables, &probe, &addresses)?;
         let index = found.head.binding();
         let owner = owner(tables, index)?;
-        if is_of_cpus(owner) && plain::is_partial_v6(packet, protocol) {
+        if is_of_cpus(owner)
+            && (!steering::reaches_cpus(interface) || plain::is_partial_v6(packet, protocol))
+        {
             return None;
         }
         steady(tables, &found, &plain, config)?;

@@ -9,7 +9,7 @@ use crate::{
     packet::Packet,
     parse::Parsed,
     reason::{Reason, Stage},
-    rows,
+    rows, steering,
     table::{self, Probe},
     tables::{Kernel, Tables},
 };
@@ -52,15 +52,13 @@ where
     let decision = Decision::by(target, stage, reason)
         .of_binding(binding as u16)
         .pack();
+    let Some(interface) = tables.interface(slot) else {
+        return PackedDecision(PackedDecision::OPEN);
+    };
     match target {
-        Target::Xsk => {
-            let ifindex = match tables.interface(slot) {
-                Some(interface) => interface.ifindex,
-                None => 0,
-            };
-            tables.to_socket(ifindex, parsed.frame_len, decision)
-        }
-        Target::Cpu => tables.to_cpu(&parsed.key, decision),
+        Target::Xsk => tables.to_socket(interface.ifindex, parsed.frame_len, decision),
+        Target::Cpu if steering::reaches_cpus(interface) => tables.to_cpu(&parsed.key, decision),
+        Target::Cpu => steering::stays(decision),
         _ => decision,
     }
 }

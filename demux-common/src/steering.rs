@@ -10,6 +10,7 @@
 
 use crate::{
     binding::{Binding, Target},
+    config::{Interface, Mode},
     decide::PackedDecision,
     reason::{Reason, Verdict},
     tables::{Kernel, Tables},
@@ -249,6 +250,21 @@ pub(crate) fn to_socket_of<T: Kernel + ?Sized>(
         break;
     }
     fallen_back(binding, decision, Reason::NoTarget)
+}
+
+/// Whether packets of an interface can be handed to other CPUs. In generic mode the kernel breaks what
+/// a program that takes frames in several buffers redirects there (seen on Linux 6.18: the IP header is
+/// looked for in the wrong place).
+#[inline(always)]
+pub(crate) const fn reaches_cpus(interface: &Interface) -> bool {
+    matches!(interface.mode, Mode::Native)
+}
+
+/// What becomes of a packet that cannot be handed to another CPU as it is: it goes up the stack on this
+/// one.
+#[inline(always)]
+pub(crate) const fn stays(decision: PackedDecision) -> PackedDecision {
+    decision.instead(Verdict::Pass, Target::Stack, Reason::NoTarget)
 }
 
 /// Hands a frame to the CPU of its connection, whose four-tuple has this hash, or to the fallback of

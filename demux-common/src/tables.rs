@@ -155,7 +155,7 @@ pub trait Kernel: Tables {
     /// Fills in the checksum of a TCP segment or UDP datagram if its sender has left that to a device,
     /// so that the stack takes it from another CPU, where it is not known that it has; `false` where that
     /// cannot be done.
-    fn complete<P>(&self, packet: &P, parsed: &Parsed, slot: u32) -> bool
+    fn complete<P>(&self, packet: &P, parsed: &Parsed) -> bool
     where
         P: Packet + ?Sized,
         Self: Sized;

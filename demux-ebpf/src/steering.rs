@@ -3,14 +3,12 @@
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use demux_common::{
-    config::Mode,
     connection::ConnectionKey,
     decide::PackedDecision,
     fragments, icmp,
     parse::Parsed,
     reject::checksum,
     related, steering, table,
-    tables::Tables as _,
     wire::loose::{self, Loose},
 };
 
@@ -45,22 +43,15 @@ pub(crate) extern "C" fn demux_to_cpu(key: *const ConnectionKey, decision: u64) 
     steering::to_cpu(&tables, hash, PackedDecision(decision)).0
 }
 
-/// [`checksum::complete`]; returns 0 where it could not be done. In generic mode the packet keeps the
-/// mark that its checksum is still to come, wherever it goes.
+/// [`checksum::complete`]; returns 0 where it could not be done.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn demux_complete(ctx: *mut xdp_md, parsed: *const Parsed, slot: u32) -> u64 {
+pub(crate) extern "C" fn demux_complete(ctx: *mut xdp_md, parsed: *const Parsed) -> u64 {
     // SAFETY: the verifier holds callers to a readable packet, or null.
     let Some(parsed) = (unsafe { parsed.as_ref() }) else {
         return 0;
     };
     let ctx = XdpContext::new(ctx);
-    let is_native = Maps::<_, true>::new(())
-        .interface(slot)
-        .is_some_and(|interface| matches!(interface.mode, Mode::Native));
-    if !is_native {
-        return 1;
-    }
     let mut frame = Answer {
         ctx: &ctx,
         frame: Frame::new(&ctx),

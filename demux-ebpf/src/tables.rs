@@ -564,8 +564,8 @@ impl<const LIVE: bool> Kernel for Maps<&XdpContext, LIVE> {
     }
 
     #[inline(always)]
-    fn complete<P: Packet + ?Sized>(&self, _packet: &P, parsed: &Parsed, slot: u32) -> bool {
-        !LIVE || demux_complete(self.ctx.as_ptr().cast(), parsed, slot) != 0
+    fn complete<P: Packet + ?Sized>(&self, _packet: &P, parsed: &Parsed) -> bool {
+        !LIVE || demux_complete(self.ctx.as_ptr().cast(), parsed) != 0
     }
 
     #[inline(always)]

@@ -13,7 +13,6 @@ use std::{
 use common::{
     demux::Demux,
     frames::{Capture, FrameSocket},
-    in_both_modes,
     inside::Stations,
     netns::Queues,
     pair::{FAMILIES, Family, HOST, PEER, Pair, quick_netns},
@@ -22,16 +21,6 @@ use common::{
 };
 use etherparse::{PacketBuilder, VlanId};
 use rustix::net::sockopt::socket_incoming_cpu;
-
-in_both_modes! {
-    connections_are_served_on_the_cpu_of_their_binding
-    datagrams_are_served_on_the_cpu_of_their_binding
-    connections_spread_over_the_cpus_and_stay
-    bulk_data_arrives_whole
-    a_connection_of_the_stack_goes_on_where_it_is
-    connections_end_with_their_binding_and_begin_anew
-    tagged_frames_are_handed_on_with_their_tags
-}
 
 /// The last CPU of this machine.
 fn last_cpu() -> u32 {
@@ -51,9 +40,10 @@ fn cpu_of(socket: impl AsFd) -> u32 {
     socket_incoming_cpu(socket).unwrap()
 }
 
-fn connections_are_served_on_the_cpu_of_their_binding(mode: &str) {
+#[test]
+fn connections_are_served_on_the_cpu_of_their_binding() {
     let pair = Pair::new();
-    let demux = load(&pair, mode);
+    let demux = load(&pair, "native");
     for cpu in BTreeSet::from([0, last_cpu()]) {
         let name = demux.ok(&format!("bind tcp :80 --to cpu:{cpu}"));
         for family in FAMILIES {
@@ -82,9 +72,10 @@ fn connections_are_served_on_the_cpu_of_their_binding(mode: &str) {
     assert_eq!(cpus["entries"], 0, "{cpus}");
 }
 
-fn datagrams_are_served_on_the_cpu_of_their_binding(mode: &str) {
+#[test]
+fn datagrams_are_served_on_the_cpu_of_their_binding() {
     let pair = Pair::new();
-    let demux = load(&pair, mode);
+    let demux = load(&pair, "native");
     let cpu = last_cpu();
     demux.ok(&format!("bind udp :53 --to cpu:{cpu}"));
     for family in FAMILIES {
@@ -93,6 +84,9 @@ fn datagrams_are_served_on_the_cpu_of_their_binding(mode: &str) {
         for _ in 0..3 {
             ask(&client, &server, family.at_host(53));
         }
+        // The kernel tells the CPU of connected sockets only.
+        server.connect(family.at_peer(4000)).unwrap();
+        ask(&client, &server, family.at_host(53));
         assert_eq!(cpu_of(&server), cpu, "{family:?}");
         let row = demux.item(&format!(
             "connections proto udp remote {}",
@@ -107,10 +101,11 @@ fn datagrams_are_served_on_the_cpu_of_their_binding(mode: &str) {
     assert!(demux.count("redirect", "connection") >= 4);
 }
 
-fn connections_spread_over_the_cpus_and_stay(mode: &str) {
+#[test]
+fn connections_spread_over_the_cpus_and_stay() {
     const CONNECTIONS: usize = 48;
     let pair = Pair::new();
-    let demux = load(&pair, mode);
+    let demux = load(&pair, "native");
     let last = last_cpu();
     assert!(last > 0, "this takes two CPUs");
     demux.ok(&format!("bind tcp :80 --to cpu:0,{last}"));
@@ -142,7 +137,8 @@ fn connections_spread_over_the_cpus_and_stay(mode: &str) {
     }
 }
 
-fn bulk_data_arrives_whole(mode: &str) {
+#[test]
+fn bulk_data_arrives_whole() {
     const BYTES: usize = 4 << 20;
     for (queues, mtu) in [(1, 1500), (4, 1500), (1, 9000)] {
         let pair = Pair {
@@ -164,7 +160,7 @@ fn bulk_data_arrives_whole(mode: &str) {
         }
         pair.host.set_mtu(HOST, mtu);
         pair.peer.set_mtu(PEER, mtu);
-        let demux = load(&pair, mode);
+        let demux = load(&pair, "native");
         demux.ok(&format!("bind tcp :80 --to cpu:0-{}", last_cpu()));
         for family in FAMILIES {
             let listener = listen(&pair.host, family.at_host(80));
@@ -200,9 +196,10 @@ fn bulk_data_arrives_whole(mode: &str) {
     }
 }
 
-fn a_connection_of_the_stack_goes_on_where_it_is(mode: &str) {
+#[test]
+fn a_connection_of_the_stack_goes_on_where_it_is() {
     let pair = Pair::new();
-    let demux = load(&pair, mode);
+    let demux = load(&pair, "native");
     let family = Family::V4;
     let listener = listen(&pair.host, family.at_host(80));
     let (mut client, mut server) = connect(&pair.peer, &listener, family.at_host(80));
@@ -217,9 +214,10 @@ fn a_connection_of_the_stack_goes_on_where_it_is(mode: &str) {
     assert_eq!(cpu_of(&its_server), last_cpu());
 }
 
-fn connections_end_with_their_binding_and_begin_anew(mode: &str) {
+#[test]
+fn connections_end_with_their_binding_and_begin_anew() {
     let pair = Pair::new();
-    let demux = load(&pair, mode);
+    let demux = load(&pair, "native");
     let family = Family::V4;
     demux.ok(&format!("bind tcp :80 --to cpu:{} --name web", last_cpu()));
     let listener = listen(&pair.host, family.at_host(80));
@@ -237,9 +235,10 @@ fn connections_end_with_their_binding_and_begin_anew(mode: &str) {
     );
 }
 
-fn tagged_frames_are_handed_on_with_their_tags(mode: &str) {
+#[test]
+fn tagged_frames_are_handed_on_with_their_tags() {
     let pair = Pair::new();
-    let demux = load(&pair, mode);
+    let demux = load(&pair, "native");
     demux.ok(&format!("bind udp :53 --to cpu:{}", last_cpu()));
     let capture = Capture::new(&pair.host, HOST);
     let sender = FrameSocket::new(&pair.peer, PEER);
@@ -262,4 +261,25 @@ fn tagged_frames_are_handed_on_with_their_tags(mode: &str) {
         std::iter::from_fn(|| capture.next()).find(|arrived| *arrived == frame)
     });
     assert_eq!(arrived, frame);
+}
+
+#[test]
+fn in_generic_mode_packets_stay_on_their_cpu() {
+    let pair = Pair::new();
+    let demux = load(&pair, "generic");
+    let bound = demux.ok(&format!("bind tcp :80 udp :53 --to cpu:{}", last_cpu()));
+    assert!(bound.stderr.contains("generic mode"), "{}", bound.stderr);
+    for family in FAMILIES {
+        let listener = listen(&pair.host, family.at_host(80));
+        let (mut client, mut server) = connect(&pair.peer, &listener, family.at_host(80));
+        talk(&mut client, &mut server);
+        let port = client.local_addr().unwrap().port();
+        let row = demux.item(&format!("connections rport {port}"));
+        assert_eq!(row["state"], "ESTABLISHED", "{row}");
+        let server = udp(&pair.host, family.at_host(53));
+        let client = udp(&pair.peer, family.at_peer(4000));
+        ask(&client, &server, family.at_host(53));
+    }
+    assert!(demux.count("pass", "no-target") >= 8);
+    assert_eq!(demux.count("redirect", "connection"), 0);
 }

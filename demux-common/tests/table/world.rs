@@ -9,6 +9,7 @@ use demux_common::{
     decide::{self, PackedDecision, Review},
     egress::{self, Departure},
     fast,
+    fragments::{Datagram, Owner},
     parse::Parsed,
     protocol::Protocol,
     reason::{Reason, Verdict},
@@ -86,7 +87,7 @@ impl<'a, M: Memory + Port> World<'a, M> {
             ifindex: 1,
             segments: 1,
             is_forwarded: 0,
-            reserved: 0,
+            is_reported: 0,
         };
         if fast::leaves(self, &parsed, 1, BYTES) || egress::follow(self, &parsed, &departure) {
             return;
@@ -210,4 +211,22 @@ impl<M: Memory + Port> Tables for World<'_, M> {
     fn count_binding(&self, _index: u16, _bytes: u64) {}
 
     fn count_event(&self, _event: TableEvent) {}
+
+    fn coarse_ns(&self) -> u64 {
+        0
+    }
+
+    fn kept_owner(&self, _datagram: &Datagram) -> Option<Owner> {
+        None
+    }
+
+    fn keep_owner(&self, _datagram: &Datagram, _owner: &Owner) {}
+
+    fn cpu(&self, _binding: u16, _hash: u32) -> Option<u16> {
+        None
+    }
+
+    fn redirect_to_cpu(&self, _cpu: u32) -> bool {
+        false
+    }
 }

@@ -1,10 +1,15 @@
 //! `demux bind`: make a binding.
 
-use demux_common::{binding::Binding, protocol::Protocol};
+use demux_common::{
+    binding::{Binding, Target},
+    config::Mode,
+    protocol::Protocol,
+};
 
 use super::{
     Outcome,
     context::{Context, cannot_write},
+    names::Names,
     unbind::protocol,
     words::Words,
 };
@@ -158,6 +163,9 @@ impl Args {
         if !target.target().is_kernel() {
             say_what_is_not_owned(context, &bpffs, &requests)?;
         }
+        if target.target() == Target::Cpu {
+            say_where_cpus_are_out_of_reach(context)?;
+        }
         if context.is_json() || self.name.is_none() {
             print_names(context, "bind", names)?;
         }
@@ -181,6 +189,22 @@ impl Args {
         }
         Ok(patterns)
     }
+}
+
+/// Names the interfaces whose packets stay on their CPU.
+fn say_where_cpus_are_out_of_reach(context: &mut Context<'_>) -> Result<()> {
+    let interfaces = context.open()?.tables.interfaces()?;
+    let names = Names::read()?;
+    for (_, entry) in interfaces {
+        if entry.mode == Mode::Generic {
+            context.warn(format!(
+                "{} is attached in generic mode, in which the kernel cannot hand packets to other \
+                 CPUs: they go up the stack on the CPU on which they arrive",
+                names.show(entry.ifindex)
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Says in which ways processes can still have the ports of bindings that do not go up the stack.

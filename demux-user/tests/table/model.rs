@@ -697,7 +697,7 @@ impl Kernel for Model {
         self.steering.redirect_to_socket(slot)
     }
 
-    fn complete<P: Packet + ?Sized>(&self, packet: &P, parsed: &Parsed, _slot: u32) -> bool {
+    fn complete<P: Packet + ?Sized>(&self, packet: &P, parsed: &Parsed) -> bool {
         if !self.is_live() {
             return true;
         }
