@@ -24,7 +24,6 @@ use crate::{
 pub(super) const PROTOCOLS: Words<Protocol> = Words {
     what: "protocol",
     words: &[("tcp", Protocol::Tcp, ""), ("udp", Protocol::Udp, "")],
-    later: &[],
 };
 
 const FALLBACKS: Words<Fallback> = Words {
@@ -33,7 +32,6 @@ const FALLBACKS: Words<Fallback> = Words {
         ("drop", Fallback::Drop, "it is dropped"),
         ("stack", Fallback::Stack, "it goes up the kernel's stack"),
     ],
-    later: &[],
 };
 
 /// Bind local endpoints

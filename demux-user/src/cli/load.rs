@@ -31,7 +31,6 @@ const MODES: Words<ModeChoice> = Words {
             "behind the driver, on socket buffers",
         ),
     ],
-    later: &[],
 };
 
 const EGRESS: Words<EgressChoice> = Words {
@@ -50,7 +49,6 @@ const EGRESS: Words<EgressChoice> = Words {
         ),
         ("none", EgressChoice::Nothing, "not at all"),
     ],
-    later: &[],
 };
 
 const DEFAULTS: Words<Policy> = Words {
@@ -68,7 +66,6 @@ const DEFAULTS: Words<Policy> = Words {
             "as drop, and the sender is told at once",
         ),
     ],
-    later: &[],
 };
 
 const TRACKS: Words<Track> = Words {
@@ -77,7 +74,6 @@ const TRACKS: Words<Track> = Words {
         ("local", Track::Local, "every local endpoint"),
         ("bound", Track::Bound, "those with a binding"),
     ],
-    later: &[],
 };
 
 /// Attach demux to interfaces

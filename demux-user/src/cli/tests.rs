@@ -85,12 +85,12 @@ fn wrong_usage_is_one_line_and_a_hint() {
             "unknown default \"deny\"; available: pass, drop, reject",
         ),
         (
-            &["bind", "tcp", ":80", "--to", "cpu:0-3"],
-            "not available yet; available: stack, drop, reject",
+            &["bind", "tcp", ":80", "--to", "cpu:x"],
+            "a list of CPUs is numbers and ranges such as 0-3,8",
         ),
         (
             &["bind", "tcp", ":80", "--to", "moon"],
-            "unknown target \"moon\"",
+            "a target is stack, drop, reject, cpu:LIST or xsk:NAME",
         ),
         (
             &["bind", "sctp", ":80"],
@@ -105,7 +105,7 @@ fn wrong_usage_is_one_line_and_a_hint() {
         (&["bind", "tcp", "localhost:80"], "names are not resolved"),
         (
             &["bind", "tcp", ":80", "--fallback", "drop"],
-            "unexpected argument '--fallback'",
+            "the target stack takes every packet",
         ),
         (&["unbind", "tcp"], "comes the local endpoint"),
         (&["unbind", "http", ":80"], "a protocol is tcp or udp"),

@@ -1,4 +1,4 @@
-//! Arguments that are one of a few words, some of which are not understood yet.
+//! Arguments that are one of a few words.
 
 use std::ffi::OsStr;
 
@@ -15,8 +15,6 @@ pub(super) struct Words<T: 'static> {
     pub(super) what: &'static str,
     /// The words, what they mean, and what the help says about them.
     pub(super) words: &'static [(&'static str, T, &'static str)],
-    /// The beginnings of words that a later version will understand.
-    pub(super) later: &'static [&'static str],
 }
 
 impl<T: Copy + Send + Sync + 'static> TypedValueParser for Words<T> {
@@ -36,11 +34,7 @@ impl<T: Copy + Send + Sync + 'static> TypedValueParser for Words<T> {
         let names: Vec<_> = self.words.iter().map(|(word, ..)| *word).collect();
         let names = names.join(", ");
         let what = self.what;
-        let message = if self.later.iter().any(|word| value.starts_with(word)) {
-            format!("the {what} {value:?} is not available yet; available: {names}")
-        } else {
-            format!("unknown {what} {value:?}; available: {names}")
-        };
+        let message = format!("unknown {what} {value:?}; available: {names}");
         Err(Error::raw(ErrorKind::InvalidValue, message).with_cmd(command))
     }
 
