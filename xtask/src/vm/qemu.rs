@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{process, setup::Tools, tally::Tally, workspace};
 
 /// How long a machine may take, boot included; emulated, it needs one or two minutes.
-const TIMEOUT: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(1200);
 
 /// How much of the console explains a machine that did not come to its end.
 const LAST_LINES: usize = 40;
