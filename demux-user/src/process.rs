@@ -96,8 +96,13 @@ mod tests {
 
     #[test]
     fn a_process_that_nobody_has_waited_for_is_not_alive() {
-        let mut child = process::Command::new("true").spawn().unwrap();
+        // It lives until its input ends, so it cannot be gone before it was found.
+        let mut child = process::Command::new("cat")
+            .stdin(process::Stdio::piped())
+            .spawn()
+            .unwrap();
         let known = Process::find(child.id()).unwrap();
+        drop(child.stdin.take());
         while known.is_alive() {
             std::thread::yield_now();
         }
