@@ -67,9 +67,13 @@ pub struct Config {
     pub lifetimes: [u32; State::SLOTS],
     /// The clock of the connection table.
     pub clock: Clock,
+    /// Until when somebody listens to what becomes of connections, in units of `clock`; 0 for nobody.
+    pub events_until: u32,
+    /// Until when somebody traces packets.
+    pub trace_until: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 152);
+const _: () = assert!(size_of::<Config>() == 160);
 
 impl Config {
     /// Brings the lifetimes into line with the timeouts.

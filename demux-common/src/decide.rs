@@ -5,7 +5,7 @@ use crate::{
     binding::{Binding, Target},
     config::{Config, Interface, MAX_INTERFACES, Policy, Track},
     connection::{ConnectionKey, State},
-    follow::{self, Followed},
+    follow::{self, Aftermath, Followed},
     matcher::{self, Endpoint},
     packet::Packet,
     parse::{Parsed, parse_into},
@@ -132,6 +132,24 @@ impl PackedDecision {
         Self(self.0 | bits)
     }
 
+    /// The same, with what is left to be done about the row.
+    #[inline(always)]
+    pub(crate) const fn leaving(self, left: Aftermath) -> Self {
+        Self(self.0 | left.0)
+    }
+
+    /// Whether something is [left to be done](Aftermath) about the row.
+    #[inline(always)]
+    pub(crate) const fn leaves_something(self) -> bool {
+        self.asks(Aftermath::BITS)
+    }
+
+    /// Whether the packet belongs to no row.
+    #[inline(always)]
+    pub(crate) const fn is_open(self) -> bool {
+        self.asks(Self::OPEN)
+    }
+
     /// The decision alone.
     #[inline(always)]
     #[must_use]
@@ -192,6 +210,14 @@ impl PackedDecision {
         self.0 as u32
     }
 
+    /// Whether the packet was parsed, so that its endpoints are known.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_of_parsed(self) -> bool {
+        (self.0 >> 8) as u8 != Stage::Parse as u8
+            || self.reason_number() == Reason::OtherHost as usize
+    }
+
     /// The number of the reason, within those that counters have room for.
     #[inline(always)]
     #[must_use]
@@ -250,14 +276,16 @@ where
     match parse_into(packet, &mut parsed) {
         Ok(()) => judge(packet, tables, &parsed, slot),
         Err(reason) => {
-            let decision = related::decide(packet, tables, slot, &mut parsed, reason);
+            let mut decision = related::decide(packet, tables, slot, &mut parsed, reason);
             let bytes = u64::from(parsed.frame_len);
             if decision.asks(PackedDecision::OPEN) {
                 tables.count(slot, Verdict::Pass, reason, bytes);
-                return Decision::pass(Stage::Parse, reason).pack();
+                decision = Decision::pass(Stage::Parse, reason).pack();
+            } else {
+                tables.count_packed(slot, decision, bytes);
+                tables.count_binding(decision.binding(), bytes);
             }
-            tables.count_packed(slot, decision, bytes);
-            tables.count_binding(decision.binding(), bytes);
+            tables.trace(&parsed, decision);
             decision
         }
     }
@@ -275,13 +303,19 @@ where
         let review = tables.review(parsed, slot, decision);
         decision = tables.follow(parsed, slot, review);
     }
+    if decision.leaves_something() {
+        tables.settle(parsed, decision);
+    }
     if decision.asks(PackedDecision::SOCKET) {
         tables.confirm(parsed);
     }
     if decision.asks(PackedDecision::OPEN) {
         decision = tables.judge_unknown(parsed, slot);
         if decision.asks(PackedDecision::ROW | PackedDecision::CONFIRMED_ROW) {
-            tables.track(parsed, slot, decision);
+            let left = tables.track(parsed, slot, decision);
+            if left.leaves_something() {
+                tables.settle(parsed, left);
+            }
         }
     }
     let mut decision = decision.plain();
@@ -295,6 +329,7 @@ where
     if decision.binding() != 0 {
         tables.count_binding(decision.binding(), bytes);
     }
+    tables.trace(parsed, decision);
     decision
 }
 
@@ -385,8 +420,8 @@ pub fn follow<T: Tables + ?Sized>(
             );
         }
         if !review.has(Review::LIVES_ON) {
-            rows::end(tables, &found);
-            return PackedDecision(PackedDecision::OPEN);
+            let ends = Aftermath::ends(found.head);
+            return PackedDecision(PackedDecision::OPEN).leaving(ends);
         }
         binding = review.binding();
     }
@@ -409,10 +444,10 @@ pub fn follow<T: Tables + ?Sized>(
         .of_binding(binding)
         .pack();
     match follow::follow(tables, &found, Side::Remote, &packet) {
-        Followed::Yes => decision,
+        Followed::Yes(left) => decision.leaving(left),
         // The handshake cannot be seen from here: the kernel knows whether it is done.
-        Followed::NeedsSocket => decision.asking(PackedDecision::SOCKET),
-        Followed::Gone => PackedDecision(PackedDecision::OPEN),
+        Followed::NeedsSocket(left) => decision.asking(PackedDecision::SOCKET).leaving(left),
+        Followed::Gone(left) => PackedDecision(PackedDecision::OPEN).leaving(left),
     }
 }
 
@@ -495,16 +530,23 @@ pub fn judge_unknown<T: Kernel + ?Sized>(tables: &T, parsed: &Parsed, slot: u32)
     }
 }
 
-/// Enters a row for a packet that arrived, as the decision about it asks for.
+/// Enters a row for a packet that arrived, as the decision about it asks for. The answer decides nothing, but
+/// may leave something to be [settled](Tables::settle).
 #[inline(always)]
-pub fn track<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, slot: u32, decision: PackedDecision) {
+pub fn track<T: Tables + ?Sized>(
+    tables: &T,
+    parsed: &Parsed,
+    slot: u32,
+    decision: PackedDecision,
+) -> PackedDecision {
+    const NOTHING: PackedDecision = PackedDecision(0);
     let (Some(interface), Some(config)) = (tables.interface(slot), tables.config()) else {
-        return;
+        return NOTHING;
     };
     let probe = Probe::new(&parsed.key, tables, tables.homes());
     let kind = kind_of(parsed);
     let Some(mut new) = rows::opened(parsed, kind, Side::Remote, visibility(interface)) else {
-        return;
+        return NOTHING;
     };
     new.rx_packets = 1;
     new.rx_bytes = parsed.frame_len;
@@ -514,7 +556,7 @@ pub fn track<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, slot: u32, decisio
     if decision.asks(PackedDecision::CONFIRMED_ROW) {
         new.flags = Flags(new.flags.0 | Flags::CONFIRMED);
     }
-    rows::enter(
+    NOTHING.leaving(rows::enter(
         tables,
         &probe,
         &parsed.key,
@@ -522,7 +564,7 @@ pub fn track<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, slot: u32, decisio
         config,
         slot,
         Side::Remote,
-    );
+    ))
 }
 
 /// What a TCP segment asks for; `None` for UDP, and for flags that no sane sender sends.

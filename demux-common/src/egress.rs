@@ -3,7 +3,7 @@
 use crate::{
     binding::Target,
     config::Track,
-    decide::{binding_of, interface_of, is_own, kind_of, target_of},
+    decide::{PackedDecision, binding_of, interface_of, is_own, kind_of, target_of},
     follow::{self, Followed},
     packet::Packet,
     parse::{Parsed, parse_into},
@@ -52,12 +52,23 @@ pub fn enter<T: Tables>(tables: &T, parsed: &Parsed, departure: &Departure) {
     let Some((slot, _)) = interface_of(tables, departure.ifindex) else {
         return;
     };
+    tables.trace_departing(parsed, departure);
     let (packets, bytes) = departure.size(parsed);
-    if tables.leaves(parsed, packets, bytes) || tables.follow_departing(parsed, departure) {
+    if tables.leaves(parsed, packets, bytes) {
+        return;
+    }
+    let followed = tables.follow_departing(parsed, departure);
+    if followed.leaves_something() {
+        tables.settle(parsed, followed);
+    }
+    if !followed.is_open() {
         return;
     }
     if let Some(binding) = tables.admit_departing(parsed, departure, slot) {
-        tables.track_departing(parsed, departure, slot, binding);
+        let left = tables.track_departing(parsed, departure, slot, binding);
+        if left.leaves_something() {
+            tables.settle(parsed, left);
+        }
     }
 }
 
@@ -73,16 +84,22 @@ impl Departure {
     }
 }
 
-/// Applies a packet that leaves to the row of its connection; `false` where there is none.
+/// Applies a packet that leaves to the row of its connection. Where there is none the answer is
+/// [open](PackedDecision::OPEN); it decides nothing.
 #[inline(always)]
-pub fn follow<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, departure: &Departure) -> bool {
+pub fn follow<T: Tables + ?Sized>(
+    tables: &T,
+    parsed: &Parsed,
+    departure: &Departure,
+) -> PackedDecision {
+    const NO_ROW: PackedDecision = PackedDecision(PackedDecision::OPEN);
     let Some(config) = tables.config() else {
-        return true;
+        return PackedDecision(0);
     };
     let probe = Probe::new(&parsed.key, tables, tables.homes());
     let now = config.clock.at_ticks(tables.ticks());
     let Some(found) = rows::find(tables, &probe, &parsed.key, config, now) else {
-        return false;
+        return NO_ROW;
     };
     let (packets, bytes) = departure.size(parsed);
     let packet = follow::Arrival {
@@ -96,10 +113,10 @@ pub fn follow<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, departure: &Depar
         binding: found.head.binding(),
         now,
     };
-    !matches!(
-        follow::follow(tables, &found, Side::Local, &packet),
-        Followed::Gone
-    )
+    match follow::follow(tables, &found, Side::Local, &packet) {
+        Followed::Yes(left) | Followed::NeedsSocket(left) => PackedDecision(0).leaving(left),
+        Followed::Gone(left) => NO_ROW.leaving(left),
+    }
 }
 
 /// The binding of the local endpoint of a packet that leaves; `None` where the packet is to make no
@@ -133,7 +150,7 @@ pub fn admit<T: Tables + ?Sized>(
     if is_left_out { None } else { Some(binding) }
 }
 
-/// Enters a row for a packet that leaves.
+/// Enters a row for a packet that leaves. The answer is as that of [`crate::decide::track`].
 #[inline(always)]
 pub fn track<T: Tables + ?Sized>(
     tables: &T,
@@ -141,13 +158,14 @@ pub fn track<T: Tables + ?Sized>(
     departure: &Departure,
     slot: u32,
     binding: u16,
-) {
+) -> PackedDecision {
+    const NOTHING: PackedDecision = PackedDecision(0);
     let Some(config) = tables.config() else {
-        return;
+        return NOTHING;
     };
     let kind = kind_of(parsed);
     let Some(mut new) = rows::opened(parsed, kind, Side::Local, Visibility::Both) else {
-        return;
+        return NOTHING;
     };
     let (packets, bytes) = departure.size(parsed);
     new.tx_packets = packets;
@@ -156,5 +174,6 @@ pub fn track<T: Tables + ?Sized>(
     new.epoch = config.epoch;
     new.binding = binding;
     let probe = Probe::new(&parsed.key, tables, tables.homes());
-    rows::enter(tables, &probe, &parsed.key, &new, config, slot, Side::Local);
+    let left = rows::enter(tables, &probe, &parsed.key, &new, config, slot, Side::Local);
+    NOTHING.leaving(left)
 }

@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     connection::{State, since},
     decide::{Decision, PackedDecision, interface_of},
+    listen::is_heard,
     packet::Packet,
     parse::Parsed,
     plain::{self, Plain},
@@ -38,6 +39,10 @@ where
         return None;
     }
     let config = tables.config()?;
+    if is_heard(config.trace_until, &config.clock, tables.ticks()) {
+        // Whoever traces packets wants to see this one, too.
+        return None;
+    }
     let (index, owner, plain, probe) = if ether_type == EtherType::Ipv4 as u16 {
         let (addresses, plain) = plain::ipv4(packet)?;
         let protocol = plain.protocol();

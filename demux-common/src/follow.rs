@@ -2,10 +2,11 @@
 
 use crate::{
     connection::State,
+    event::Happening,
     parse::Parsed,
     protocol::Protocol,
     rows,
-    table::{self, Flags, Found, Head, Line, Memory, Recorded},
+    table::{self, Flags, Found, Head, Line, Memory, Probe, Recorded},
     tables::Tables,
     tcp::{self, Half, Kind, Marks, Side, Step, Tracked, Visibility},
     udp,
@@ -32,12 +33,76 @@ pub(crate) struct Arrival<'a> {
 /// What became of the packet.
 pub(crate) enum Followed {
     /// It was applied and counted.
-    Yes,
+    Yes(Aftermath),
     /// It was counted; the row is unconfirmed, and only the kernel knows whether this host has
     /// consented.
-    NeedsSocket,
-    /// There is no such row any more.
-    Gone,
+    NeedsSocket(Aftermath),
+    /// There is no such row any more, once its end is settled.
+    Gone(Aftermath),
+}
+
+/// What is left to be done about a row, as bits of a [`crate::decide::PackedDecision`]: it ends, or its
+/// state has changed, which is told to whoever listens.
+///
+/// A step of its own does it ([`settle`]), because the kernel program has no stack left for it here. The
+/// generation and the state of a row that ends are handed on, so that none is ended but the one that was
+/// looked at; of the generation only four bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Aftermath(pub(crate) u64);
+
+impl Aftermath {
+    pub(crate) const NONE: Self = Self(0);
+    /// A row was made.
+    pub(crate) const NEW: Self = Self(1 << 53);
+    /// The row ends.
+    const ENDS: u64 = 1 << 54;
+    /// There was no room for a row.
+    pub(crate) const UNTRACKED: Self = Self(1 << 55);
+    /// Where the row goes on, in which bits its state differs from the one before; where it ends, its state.
+    const STATE: u32 = 56;
+    /// Bits of the generation of a row that ends.
+    const GENERATION: u32 = 60;
+    /// All of them.
+    pub(crate) const BITS: u64 = 0x7ff << 53;
+
+    /// The row with this head ends.
+    #[inline(always)]
+    pub(crate) const fn ends(head: Head) -> Self {
+        Self(
+            Self::ENDS
+                | (head.state() as u64) << Self::STATE
+                | (head.generation() as u64 & 0xf) << Self::GENERATION,
+        )
+    }
+
+    /// The row had one head and has another one now. No branch, of which the verifier would follow both
+    /// ways.
+    #[inline(always)]
+    const fn of_change(before: Head, after: Head) -> Self {
+        Self(((before.0 ^ after.0) >> 8 & 0xf) << Self::STATE)
+    }
+}
+
+/// Does what is left to be done about the row of a packet.
+#[inline(always)]
+pub fn settle<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, left: u64) {
+    if left & Aftermath::UNTRACKED.0 != 0 {
+        tables.tell_untracked(&parsed.key);
+        return;
+    }
+    let probe = Probe::new(&parsed.key, tables, tables.homes());
+    let Some(found) = table::find(tables, &probe, &parsed.key) else {
+        return;
+    };
+    if left & Aftermath::NEW.0 != 0 {
+        tables.tell(Happening::New, found.index, found.head, found.head.state());
+    } else if left & Aftermath::ENDS == 0 {
+        let difference = (left >> Aftermath::STATE & 0xf) as u8;
+        let before = State::from_number(found.head.state() as u8 ^ difference);
+        tables.tell(Happening::State, found.index, found.head, before);
+    } else if Aftermath::ends(found.head).0 == left & Aftermath::BITS {
+        rows::end(tables, &found);
+    }
 }
 
 /// What a packet makes of a row.
@@ -74,7 +139,7 @@ pub(crate) fn follow<T: Tables + ?Sized>(
         let remote = table::half::<{ Line::REMOTE }, T>(tables, line);
         let local = table::half::<{ Line::LOCAL }, T>(tables, line);
         if table::head(tables, line).generation() != found.head.generation() {
-            return Followed::Gone;
+            return Followed::Gone(Aftermath::NONE);
         }
         // What a row is bound to is for arriving packets to find out.
         let mut next = match side {
@@ -86,13 +151,9 @@ pub(crate) fn follow<T: Tables + ?Sized>(
             Outcome::Stays => {}
             Outcome::Ends => {
                 count(tables, found, side, packet);
-                rows::end(tables, &Found { head, ..*found });
-                return Followed::Yes;
+                return Followed::Yes(Aftermath::ends(head));
             }
-            Outcome::Anew => {
-                rows::end(tables, &Found { head, ..*found });
-                return Followed::Gone;
-            }
+            Outcome::Anew => return Followed::Gone(Aftermath::ends(head)),
             Outcome::Goes(Change {
                 state,
                 marks,
@@ -133,9 +194,10 @@ pub(crate) fn follow<T: Tables + ?Sized>(
         }
         head = table::head(tables, line);
         if head.generation() != found.head.generation() || !head.is(table::Occupancy::Live) {
-            return Followed::Gone;
+            return Followed::Gone(Aftermath::NONE);
         }
     }
+    let left = Aftermath::of_change(found.head, head);
     let found = &Found { head, ..*found };
     if is_refreshed {
         let created = table::last_seen(tables, line);
@@ -148,7 +210,7 @@ pub(crate) fn follow<T: Tables + ?Sized>(
         table::put_epoch(tables, line, packet.epoch);
     }
     if !count(tables, found, side, packet) {
-        return Followed::Gone;
+        return Followed::Gone(Aftermath::NONE);
     }
     let needs_socket = !head.is_confirmed()
         && matches!(side, Side::Remote)
@@ -161,9 +223,9 @@ pub(crate) fn follow<T: Tables + ?Sized>(
             }
         };
     if needs_socket {
-        Followed::NeedsSocket
+        Followed::NeedsSocket(left)
     } else {
-        Followed::Yes
+        Followed::Yes(left)
     }
 }
 

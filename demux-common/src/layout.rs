@@ -1,7 +1,7 @@
 //! The names and the version of what is pinned: the contract between one demux and the next.
 
 /// The version of all map types together. A pinned instance of another version is refused.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Names of maps, which are also the names of their pins. At most 15 bytes, as the kernel keeps no more.
 pub mod map {
@@ -66,6 +66,17 @@ pub mod map {
     /// 1 by each local prefix shorter than an address.
     pub const LOCAL_PREFIXES: &str = "LOCAL_PREFIXES";
 
+    /// [`crate::listen::Listener`] by [`crate::listen::Channel`].
+    pub const LISTENERS: &str = "LISTENERS";
+    /// [`crate::listen::ListenerCounts`] by [`crate::listen::Channel`], per CPU.
+    pub const LISTENER_COUNTS: &str = "LISTENER_COUNTS";
+    /// [`crate::trace::Selection`].
+    pub const SELECTION: &str = "SELECTION";
+    /// A ring buffer of [`crate::event::Event`]; only the owner may read it.
+    pub const EVENTS: &str = "EVENTS";
+    /// A ring buffer of [`crate::trace::Trace`]; only the owner may read it.
+    pub const TRACES: &str = "TRACES";
+
     /// All of them that whoever may look at demux may read.
     pub const ALL: &[&str] = &[
         META,
@@ -97,10 +108,13 @@ pub mod map {
         FRAGMENTS,
         LOCALS,
         LOCAL_PREFIXES,
+        LISTENERS,
+        LISTENER_COUNTS,
+        SELECTION,
     ];
 
     /// Those that only the owner may read.
-    pub const PRIVATE: &[&str] = &[SECRET];
+    pub const PRIVATE: &[&str] = &[SECRET, EVENTS, TRACES];
 }
 
 /// Names of programs, which are also the names of their pins.
@@ -168,6 +182,10 @@ pub mod capacity {
     pub const XSK_SETS: u32 = 64;
     /// Datagrams whose later fragments follow the first.
     pub const FRAGMENTS: u32 = 4096;
+    /// Bytes of the ring buffer of events.
+    pub const EVENTS: u32 = 1 << 20;
+    /// Bytes of the ring buffer of traced packets.
+    pub const TRACES: u32 = 1 << 19;
     /// Control groups of `demux exec`.
     pub const EXEC_CGROUPS: u32 = 1024;
 }

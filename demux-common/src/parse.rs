@@ -72,10 +72,8 @@ pub fn parse_into<P: Packet + ?Sized>(packet: &P, parsed: &mut Parsed) -> Result
     parsed.station = frame.destination;
 
     if payload.protocol == Protocol::Tcp.ip_number() {
-        tcp::read(packet, &payload, &mut parsed.segment)?;
+        tcp::read(packet, &payload, &mut parsed.segment, &mut parsed.key)?;
         parsed.key.protocol = Protocol::Tcp;
-        parsed.key.local_port = parsed.segment.destination_port;
-        parsed.key.remote_port = parsed.segment.source_port;
         parsed.headers_len = payload.offset as u32 + parsed.segment.header_len;
     } else if payload.protocol == Protocol::Udp.ip_number() {
         let ports = udp::read(packet, &payload)?;
@@ -116,8 +114,6 @@ impl Parsed {
             protocol: Protocol::Tcp,
         },
         segment: tcp::Segment {
-            source_port: 0,
-            destination_port: 0,
             flags: Flags(0),
             sequence: 0,
             acknowledgement: 0,

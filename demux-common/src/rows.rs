@@ -4,6 +4,7 @@ use crate::{
     config::Config,
     connection::State,
     connection::{ConnectionKey, since},
+    follow::Aftermath,
     parse::Parsed,
     protocol::Protocol,
     table::{self, Flags, Found, Inserted, Line, Memory, New, Probe, Recorded},
@@ -12,7 +13,8 @@ use crate::{
     udp,
 };
 
-/// The row of a four-tuple. One that has expired is absent, and is removed on the way.
+/// The row of a four-tuple. One that has expired is absent; whoever takes its line, enters the same
+/// four-tuple again, or sweeps, removes it.
 #[inline(always)]
 pub(crate) fn find<T: Tables + ?Sized>(
     tables: &T,
@@ -26,7 +28,6 @@ pub(crate) fn find<T: Tables + ?Sized>(
     if idle < config.lifetimes[found.head.state() as usize & (State::SLOTS - 1)] {
         return Some(found);
     }
-    table::remove(tables, &found);
     None
 }
 
@@ -125,7 +126,7 @@ fn opened_here(parsed: &Parsed, kind: Option<Kind>, side: Side) -> bool {
     }
 }
 
-/// Enters a row, and counts what became of it.
+/// Enters a row, and counts what became of it. Returns what is left to be done: to tell of it.
 #[inline(always)]
 pub(crate) fn enter<T: Tables + ?Sized>(
     tables: &T,
@@ -135,7 +136,7 @@ pub(crate) fn enter<T: Tables + ?Sized>(
     config: &Config,
     slot: u32,
     side: Side,
-) {
+) -> Aftermath {
     let event = match table::insert(tables, probe, key, new, &config.lifetimes) {
         Inserted::Entered(_) => TableEvent::Entered,
         Inserted::OverExpired(_) => {
@@ -156,14 +157,17 @@ pub(crate) fn enter<T: Tables + ?Sized>(
                 }
             };
             if counted == Recorded::Yes {
-                return;
+                return Aftermath::NONE;
             }
             TableEvent::Untracked
         }
         Inserted::Full => TableEvent::Untracked,
     };
+    tables.count_event(event);
     if event == TableEvent::Untracked {
         tables.count_untracked(slot, u64::from(new.rx_bytes + new.tx_bytes));
+        Aftermath::UNTRACKED
+    } else {
+        Aftermath::NEW
     }
-    tables.count_event(event);
 }

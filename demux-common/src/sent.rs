@@ -83,8 +83,6 @@ impl Sent {
         Parsed {
             key: self.key,
             segment: Segment {
-                source_port: self.key.local_port,
-                destination_port: self.key.remote_port,
                 flags: Flags(self.flags),
                 sequence: self.sequence,
                 acknowledgement: self.acknowledgement,

@@ -7,7 +7,7 @@ use crate::{
     connection::ConnectionKey,
     decide::{self, PackedDecision, Review},
     egress::{self, Departure},
-    fast,
+    fast, follow,
     fragments::{self, Datagram, Kind, Owner},
     group, icmp,
     matcher::{self, Endpoint},
@@ -103,6 +103,16 @@ pub trait Tables: BindingTables + Memory + Numbers {
     fn count_binding(&self, index: u16, bytes: u64);
     /// Counts what happened in the connection table.
     fn count_event(&self, event: TableEvent);
+    /// Tells whoever listens that there was no room for the row of a four-tuple: see [`crate::event`].
+    #[inline(always)]
+    fn tell_untracked(&self, key: &ConnectionKey) {
+        let _ = key;
+    }
+    /// As [`Kernel::trace`], of one that leaves.
+    #[inline(always)]
+    fn trace_departing(&self, parsed: &Parsed, departure: &Departure) {
+        let _ = (parsed, departure);
+    }
     /// The coarse monotonic clock, in nanoseconds.
     fn coarse_ns(&self) -> u64;
     /// Whose a packet in fragments is.
@@ -123,9 +133,15 @@ pub trait Tables: BindingTables + Memory + Numbers {
     fn leaves(&self, parsed: &Parsed, packets: u32, bytes: u32) -> bool {
         fast::leaves(self, parsed, packets, bytes)
     }
+    /// Does what [`decide::follow`] or [`egress::follow`] has left to be done about the row of a packet: it
+    /// ends, or its state has changed, which is told.
+    #[inline(always)]
+    fn settle(&self, parsed: &Parsed, left: PackedDecision) {
+        follow::settle(self, parsed, left.0);
+    }
     /// [`egress::follow`]; the kernel program puts it into a function of its own.
     #[inline(always)]
-    fn follow_departing(&self, parsed: &Parsed, departure: &Departure) -> bool {
+    fn follow_departing(&self, parsed: &Parsed, departure: &Departure) -> PackedDecision {
         egress::follow(self, parsed, departure)
     }
     /// [`egress::admit`].
@@ -135,8 +151,14 @@ pub trait Tables: BindingTables + Memory + Numbers {
     }
     /// [`egress::track`].
     #[inline(always)]
-    fn track_departing(&self, parsed: &Parsed, departure: &Departure, slot: u32, binding: u16) {
-        egress::track(self, parsed, departure, slot, binding);
+    fn track_departing(
+        &self,
+        parsed: &Parsed,
+        departure: &Departure,
+        slot: u32,
+        binding: u16,
+    ) -> PackedDecision {
+        egress::track(self, parsed, departure, slot, binding)
     }
 }
 
@@ -146,6 +168,11 @@ pub trait Kernel: Tables {
     fn kernel_socket(&self, key: &ConnectionKey) -> KernelSocket;
     /// Whether the routing table might send the packet on, or has no answer.
     fn may_forward(&self, key: &ConnectionKey) -> bool;
+    /// Tells whoever traces packets what became of one: see [`crate::trace`].
+    #[inline(always)]
+    fn trace(&self, parsed: &Parsed, decision: PackedDecision) {
+        let _ = (parsed, decision);
+    }
     /// The receive queue by which the packet came.
     fn rx_queue(&self) -> u32;
     /// The set of AF_XDP sockets at an index.
@@ -264,7 +291,7 @@ pub trait Kernel: Tables {
     }
     /// [`decide::track`].
     #[inline(always)]
-    fn track(&self, parsed: &Parsed, slot: u32, decision: PackedDecision) {
-        decide::track(self, parsed, slot, decision);
+    fn track(&self, parsed: &Parsed, slot: u32, decision: PackedDecision) -> PackedDecision {
+        decide::track(self, parsed, slot, decision)
     }
 }

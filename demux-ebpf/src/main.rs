@@ -1,8 +1,8 @@
 //! The BPF programs: entry points only.
 //!
 //! What they do is [`demux_common::decide`]; here are the maps ([`maps`]), the packet ([`packet`])
-//! and the tables ([`tables`]) that it runs on, the frame that becomes a refusal ([`reject`]), and
-//! the ways to other CPUs and to AF_XDP sockets ([`steering`]).
+//! and the tables ([`tables`]) that it runs on, the frame that becomes a refusal ([`reject`]),
+//! the ways to other CPUs and to AF_XDP sockets ([`steering`]), and what is told to listeners ([`listen`]).
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
@@ -15,6 +15,8 @@
 mod bind;
 #[cfg(target_arch = "bpf")]
 mod connect;
+#[cfg(target_arch = "bpf")]
+mod listen;
 #[cfg(all(target_arch = "bpf", feature = "log"))]
 mod log;
 #[cfg(target_arch = "bpf")]
@@ -25,6 +27,8 @@ mod packet;
 mod ports;
 #[cfg(target_arch = "bpf")]
 mod reject;
+#[cfg(target_arch = "bpf")]
+mod ring;
 #[cfg(target_arch = "bpf")]
 mod steering;
 #[cfg(target_arch = "bpf")]

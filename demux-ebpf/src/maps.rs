@@ -14,6 +14,7 @@ use demux_common::{
     counters::{InterfaceCounters, TableCounters},
     fragments::{Datagram, Owner},
     layout::{LocalPrefix, Meta, capacity},
+    listen::{Channel, Listener, ListenerCounts},
     owned::{Owned, OwnedKey},
     ports::{Barred, Ephemeral, ExecCgroup, HINT_WORDS, PERTURBATIONS},
     protocol::Protocol,
@@ -21,7 +22,10 @@ use demux_common::{
     reject::Budget,
     steering::{CpuList, XskSet, XskSocket},
     table::{self, Cold, Line, Secret},
+    trace::Selection,
 };
+
+use crate::ring::Ring;
 
 /// What the trie of prefixes compares: [`demux_common::binding::PrefixKey`] without its length.
 #[repr(C)]
@@ -176,6 +180,26 @@ pub(crate) static XSK_SOCKETS: Array<XskSocket, { capacity::XSKS as usize }> = A
 #[btf_map]
 pub(crate) static FRAGMENTS: LruHashMap<Datagram, Owner, { capacity::FRAGMENTS as usize }> =
     LruHashMap::new();
+
+/// For user space only.
+#[btf_map]
+pub(crate) static LISTENERS: Array<Listener, { Channel::COUNT }> = Array::new();
+
+#[btf_map]
+pub(crate) static LISTENER_COUNTS: PerCpuArray<ListenerCounts, { Channel::COUNT }> =
+    PerCpuArray::new();
+
+/// Which packets are traced.
+#[btf_map]
+pub(crate) static SELECTION: Array<Selection, 1> = Array::new();
+
+/// A ring of [`demux_common::event::Event`].
+#[btf_map]
+pub(crate) static EVENTS: Ring<{ capacity::EVENTS as usize }> = Ring::new();
+
+/// A ring of [`demux_common::trace::Trace`].
+#[btf_map]
+pub(crate) static TRACES: Ring<{ capacity::TRACES as usize }> = Ring::new();
 
 /// Where pieces of frames in several buffers are copied to be added up; of no use to anybody else, and
 /// so not pinned.

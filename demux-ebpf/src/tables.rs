@@ -24,7 +24,8 @@ use demux_common::{
     counters::InterfaceCounters,
     decide::{self, PackedDecision, Review},
     egress::{self, Departure},
-    fast,
+    event::{self, Happening},
+    fast, follow,
     fragments::{Datagram, Kind, Owner},
     group,
     layout::LocalPrefix,
@@ -36,12 +37,13 @@ use demux_common::{
     reject::Budget,
     sent::{self, Sent},
     steering::XskSet,
-    table::{self, Choice, Cold, Line, Memory, Numbers},
+    table::{self, Choice, Cold, Head, Line, Memory, Numbers},
     tables::{BindingTables, Kernel, KernelSocket, TableEvent, Tables},
     wire::loose::Loose,
 };
 
 use crate::{
+    listen::{demux_tell, demux_tell_untracked, demux_trace, demux_trace_departing},
     maps::{self, LocalPrefixData, PrefixData},
     packet::Frame,
     reject::demux_refuse,
@@ -271,6 +273,13 @@ impl<C, const LIVE: bool> Memory for Maps<C, LIVE> {
     }
 
     #[inline(always)]
+    fn tell(&self, what: Happening, index: u32, head: Head, before: State) {
+        if LIVE {
+            demux_tell(index, head.0, event::word(what, before));
+        }
+    }
+
+    #[inline(always)]
     fn fitter(
         &self,
         best: u64,
@@ -426,6 +435,20 @@ impl<C, const LIVE: bool> Tables for Maps<C, LIVE> {
     }
 
     #[inline(always)]
+    fn tell_untracked(&self, key: &ConnectionKey) {
+        if LIVE {
+            demux_tell_untracked(key);
+        }
+    }
+
+    #[inline(always)]
+    fn trace_departing(&self, parsed: &Parsed, departure: &Departure) {
+        if LIVE {
+            demux_trace_departing(parsed, departure.ifindex, departure.segments.max(1));
+        }
+    }
+
+    #[inline(always)]
     fn coarse_ns(&self) -> u64 {
         // SAFETY: the helper has no arguments.
         unsafe { bpf_ktime_get_coarse_ns() }
@@ -456,8 +479,15 @@ impl<C, const LIVE: bool> Tables for Maps<C, LIVE> {
     }
 
     #[inline(always)]
-    fn follow_departing(&self, parsed: &Parsed, departure: &Departure) -> bool {
-        demux_follow_departing(parsed, departure) != 0
+    fn settle(&self, parsed: &Parsed, left: PackedDecision) {
+        if LIVE {
+            demux_settle(parsed, left.0);
+        }
+    }
+
+    #[inline(always)]
+    fn follow_departing(&self, parsed: &Parsed, departure: &Departure) -> PackedDecision {
+        PackedDecision(demux_follow_departing(parsed, departure))
     }
 
     #[inline(always)]
@@ -467,8 +497,15 @@ impl<C, const LIVE: bool> Tables for Maps<C, LIVE> {
     }
 
     #[inline(always)]
-    fn track_departing(&self, parsed: &Parsed, departure: &Departure, slot: u32, binding: u16) {
-        demux_track_departing(parsed, departure, slot, u32::from(binding));
+    fn track_departing(
+        &self,
+        parsed: &Parsed,
+        departure: &Departure,
+        slot: u32,
+        binding: u16,
+    ) -> PackedDecision {
+        let binding = u32::from(binding);
+        PackedDecision(demux_track_departing(parsed, departure, slot, binding))
     }
 
     #[inline(always)]
@@ -544,6 +581,13 @@ impl<const LIVE: bool> Kernel for Maps<&XdpContext, LIVE> {
         if LIVE && let Some(kept) = maps::REPLY_BUDGET.get_ptr_mut(0) {
             // SAFETY: as above.
             unsafe { *kept = *budget };
+        }
+    }
+
+    #[inline(always)]
+    fn trace(&self, parsed: &Parsed, decision: PackedDecision) {
+        if LIVE {
+            demux_trace(self.ctx.as_ptr().cast(), parsed, decision.0);
         }
     }
 
@@ -693,10 +737,12 @@ impl<const LIVE: bool> Kernel for Maps<&XdpContext, LIVE> {
     }
 
     #[inline(always)]
-    fn track(&self, parsed: &Parsed, slot: u32, decision: PackedDecision) {
-        if LIVE {
-            demux_track(parsed, slot, decision.0);
-        }
+    fn track(&self, parsed: &Parsed, slot: u32, decision: PackedDecision) -> PackedDecision {
+        PackedDecision(if LIVE {
+            demux_track(parsed, slot, decision.0)
+        } else {
+            0
+        })
     }
 }
 
@@ -783,8 +829,7 @@ step! {
 step! {
     /// [`decide::track`].
     demux_track(parsed: *const Parsed, slot: u32, decision: u64) parsed {
-        decide::track(&Maps::<_, true>::new(()), parsed, slot, PackedDecision(decision));
-        0
+        decide::track(&Maps::<_, true>::new(()), parsed, slot, PackedDecision(decision)).0
     }
 }
 
@@ -793,11 +838,17 @@ step! {
     demux_follow_departing(parsed: *const Parsed, departure: *const Departure) parsed {
         // SAFETY: see above.
         match unsafe { departure.as_ref() } {
-            Some(departure) => {
-                u64::from(egress::follow(&Maps::<_, true>::new(()), parsed, departure))
-            }
-            None => 1,
+            Some(departure) => egress::follow(&Maps::<_, true>::new(()), parsed, departure).0,
+            None => 0,
         }
+    }
+}
+
+step! {
+    /// [`Tables::settle`].
+    demux_settle(parsed: *const Parsed, left: u64) parsed {
+        follow::settle(&Maps::<_, true>::new(()), parsed, left);
+        0
     }
 }
 
@@ -832,11 +883,13 @@ step! {
         binding: u32
     ) parsed {
         // SAFETY: see above.
-        if let Some(departure) = unsafe { departure.as_ref() } {
-            let tables = Maps::<_, true>::new(());
-            egress::track(&tables, parsed, departure, slot, binding as u16);
+        match unsafe { departure.as_ref() } {
+            Some(departure) => {
+                let tables = Maps::<_, true>::new(());
+                egress::track(&tables, parsed, departure, slot, binding as u16).0
+            }
+            None => 0,
         }
-        0
     }
 }
 

@@ -94,18 +94,9 @@ impl<'t> Reader<'t> {
     ///
     /// Where a map cannot be read.
     pub fn new(tables: &'t Tables) -> Result<Self> {
-        let bindings = tables.bindings()?;
-        let labels = Labels::read(tables, &bindings)?;
-        let config = tables.config()?;
         Ok(Self {
             tables,
-            joiner: Joiner {
-                bindings: bindings.into_iter().collect(),
-                labels,
-                lifetimes: config.lifetimes,
-                clock: config.clock,
-                now: config.clock.at(now()),
-            },
+            joiner: Joiner::read(tables)?,
         })
     }
 
@@ -167,24 +158,78 @@ pub struct Totals {
     pub by_binding: HashMap<u16, u64>,
 }
 
+/// What rows are joined with: the bindings, the timeouts and the clock.
 #[derive(Debug)]
-struct Joiner {
+pub(crate) struct Joiner {
     bindings: HashMap<u16, Binding>,
     labels: Labels,
     lifetimes: [u32; State::SLOTS],
     clock: Clock,
+    epoch: u32,
     now: u32,
 }
 
 impl Joiner {
+    /// Reads it.
+    pub(crate) fn read(tables: &Tables) -> Result<Self> {
+        let config = tables.config()?;
+        let bindings = tables.bindings()?;
+        Ok(Self {
+            labels: Labels::read(tables, &bindings)?,
+            bindings: bindings.into_iter().collect(),
+            lifetimes: config.lifetimes,
+            clock: config.clock,
+            epoch: config.epoch,
+            now: config.clock.at(now()),
+        })
+    }
+
+    /// Reads it again, if bindings or settings have changed.
+    pub(crate) fn refresh(&mut self, tables: &Tables) -> Result<()> {
+        let config = tables.config()?;
+        if config.epoch != self.epoch || config.lifetimes != self.lifetimes {
+            *self = Self::read(tables)?;
+        }
+        Ok(())
+    }
+
+    /// The clock of the table.
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// How long rows live without a packet, by the number of their state, in units of the clock.
+    pub(crate) const fn lifetimes(&self) -> &[u32; State::SLOTS] {
+        &self.lifetimes
+    }
+
+    /// The name of a binding, and its target; neither for 0 and for one that is not there.
+    pub(crate) fn labels_of(&self, index: u16) -> (Option<String>, String) {
+        match self.bindings.get(&index) {
+            Some(binding) => (
+                Some(name_of(binding)),
+                self.labels.of(index, binding).into_owned(),
+            ),
+            None => (None, "stack".to_owned()),
+        }
+    }
+
     /// The row as users see it, unless it has expired.
     fn row(&self, key: &ConnectionKey, connection: &Connection) -> Option<Row> {
-        if connection.is_expired(&self.lifetimes, self.now) {
-            return None;
-        }
+        let is_expired = connection.is_expired(&self.lifetimes, self.now);
+        (!is_expired).then(|| self.join(key, connection, self.now))
+    }
+
+    /// The row as users see it at a moment of the table's clock.
+    pub(crate) fn join(&self, key: &ConnectionKey, connection: &Connection, now: u32) -> Row {
         let binding = self.owner(connection);
-        let idle = connection.idle(self.now);
-        Some(Row {
+        let idle = connection.idle(now);
+        // Not from the idle time: a reserved port may expire later than its state says.
+        let left = connection
+            .last_seen
+            .wrapping_add(self.lifetimes[connection.state as usize])
+            .wrapping_sub(now);
+        Row {
             protocol: key.protocol,
             local: SocketAddr::new(to_ip(&key.local_address), key.local_port),
             remote: SocketAddr::new(to_ip(&key.remote_address), key.remote_port),
@@ -199,22 +244,16 @@ impl Joiner {
             rx_bytes: connection.rx_bytes,
             tx_packets: connection.tx_packets,
             tx_bytes: connection.tx_bytes,
-            age_ms: self.milliseconds(since(connection.created, self.now)),
+            age_ms: self.milliseconds(since(connection.created, now)),
             idle_ms: self.milliseconds(idle),
-            // Not from the idle time: a reserved port may expire later than its state says.
-            expires_ms: self.milliseconds(
-                connection
-                    .last_seen
-                    .wrapping_add(self.lifetimes[connection.state as usize])
-                    .wrapping_sub(self.now),
-            ),
+            expires_ms: self.milliseconds(if (left as i32) < 0 { 0 } else { left }),
             seen: match (connection.rx_packets != 0, connection.tx_packets != 0) {
                 (true, true) => Seen::Both,
                 (true, false) => Seen::Ingress,
                 (false, true) => Seen::Egress,
                 (false, false) => Seen::Nowhere,
             },
-        })
+        }
     }
 
     /// The binding that the row was made or last looked up for, unless its place in the table has
@@ -268,6 +307,7 @@ mod tests {
             bindings: HashMap::from([(3, binding(created))]),
             lifetimes: CLOCK.lifetimes(&Timeouts::default()),
             clock: CLOCK,
+            epoch: 1,
             now,
         }
     }

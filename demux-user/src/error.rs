@@ -214,6 +214,16 @@ pub enum Error {
         /// The name of that process.
         process: String,
     },
+    /// A living process listens to what the programs tell.
+    #[error("process {pid} ({process}) listens to the {channel} already")]
+    ListenerTaken {
+        /// What is listened to.
+        channel: &'static str,
+        /// The process that listens.
+        pid: u32,
+        /// The name of that process.
+        process: String,
+    },
     /// The set of sockets was given to somebody else meanwhile.
     #[error("the socket set {0:?} is not this process's any more")]
     SocketSetLost(String),
@@ -522,6 +532,7 @@ impl Error {
             Self::SocketSetTaken { .. } | Self::SocketSetLost(_) => {
                 ("socket_set_taken", Status::Conflict)
             }
+            Self::ListenerTaken { .. } => ("listener_taken", Status::Conflict),
             Self::SocketSetsFull(_) | Self::SocketSlotsFull { .. } => {
                 ("socket_slots_full", Status::Failed)
             }
@@ -619,6 +630,7 @@ impl Error {
             Self::SocketSetTaken { pid, .. } => {
                 format!("choose another name, or end process {pid}; demux xsks lists all sets")
             }
+            Self::ListenerTaken { pid, .. } => format!("one process at a time; end process {pid}"),
             Self::SocketSetLost(_) => "open it again".into(),
             Self::SocketSetsFull(_) => {
                 "end bindings to sets that nobody uses with: demux unbind NAME; demux xsks lists all sets"

@@ -34,6 +34,7 @@ pub mod filter;
 pub mod interface;
 pub mod kernel;
 pub mod kill;
+pub mod listen;
 pub mod load;
 pub mod local_address;
 pub mod locals;

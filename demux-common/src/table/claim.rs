@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     connection::{ConnectionKey, State, since},
+    event::Happening,
     tcp::Half,
 };
 
@@ -116,9 +117,18 @@ pub fn insert<M: Memory + ?Sized>(
     let Some(home) = memory.line(probe.home) else {
         return Inserted::Full;
     };
-    let Some((fitness, mine)) = claim(memory, probe, new, lifetimes) else {
+    let Some((fitness, mine, old)) = claim(memory, probe, new, lifetimes) else {
         return Inserted::Full;
     };
+    if fitness != Fitness::Empty {
+        // Its words are still there.
+        let what = if fitness == Fitness::Unconfirmed {
+            Happening::Evicted
+        } else {
+            Happening::Closed
+        };
+        memory.tell(what, mine.index, old, old.state());
+    }
     write(memory, probe, key, new, &mine);
 
     let hop = mine.head.hop();
@@ -152,14 +162,14 @@ pub fn insert<M: Memory + ?Sized>(
 }
 
 /// Makes a line of the window ours: one that is empty, else one that has expired, else the oldest
-/// that is not confirmed.
+/// that is not confirmed. Returns the head that it had before, too.
 #[inline(always)]
 fn claim<M: Memory + ?Sized>(
     memory: &M,
     probe: &Probe,
     new: &New,
     lifetimes: &[u32; State::SLOTS],
-) -> Option<(Fitness, Found<M::Line>)> {
+) -> Option<(Fitness, Found<M::Line>, Head)> {
     let mut unfit = 0;
     // Somebody may be faster at the line that was chosen; then there may be another one.
     for _ in 0..ATTEMPTS {
@@ -192,7 +202,7 @@ fn claim<M: Memory + ?Sized>(
         if fitness != Fitness::Empty {
             leave_home(memory, index, old.hop());
         }
-        return Some((fitness, Found { index, line, head }));
+        return Some((fitness, Found { index, line, head }, old));
     }
     None
 }
@@ -345,6 +355,12 @@ pub fn remove<M: Memory + ?Sized>(memory: &M, found: &Found<M::Line>) -> bool {
         return false;
     }
     leave_home(memory, found.index, found.head.hop());
+    memory.tell(
+        Happening::Closed,
+        found.index,
+        found.head,
+        found.head.state(),
+    );
     let empty = Head::new(Occupancy::Empty, generation);
     memory.store64::<{ Line::HEAD }>(found.line, empty.0);
     true

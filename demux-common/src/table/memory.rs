@@ -1,7 +1,8 @@
 //! The memory that the table lies in: map values in the kernel, a mapping or plain atomics elsewhere.
 
 use super::claim::{self, Choice};
-use crate::connection::State;
+use super::line::Head;
+use crate::{connection::State, event::Happening};
 
 /// The words of the table. Offsets are bytes within a line; each is always read and written in the
 /// same width.
@@ -51,6 +52,14 @@ pub trait Memory {
     /// Counts an unconfirmed connection that had to go for one that was not entered after all.
     #[inline(always)]
     fn displaced_in_vain(&self) {}
+
+    /// Tells whoever listens what became of the connection in a line, whose head is or was `head`. Of
+    /// one that comes to its end while the line is the caller's own. A state that is the same as before is no
+    /// event. See [`crate::event`].
+    #[inline(always)]
+    fn tell(&self, what: Happening, index: u32, head: Head, before: State) {
+        let _ = (what, index, head, before);
+    }
 
     /// [`claim::fitter`]; the kernel program puts it into a function of its own.
     #[inline(always)]

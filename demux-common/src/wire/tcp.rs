@@ -5,18 +5,12 @@ use core::mem::offset_of;
 use network_types::tcp::TcpHdr;
 
 use super::{Header as _, Payload};
-use crate::{packet::Packet, reason::Reason, tcp::Flags};
+use crate::{connection::ConnectionKey, packet::Packet, reason::Reason, tcp::Flags};
 
 /// What the TCP header says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct Segment {
-    /// Port of the sender.
-    pub source_port: u16,
-    /// Port of the receiver.
-    pub destination_port: u16,
-    /// The control bits.
-    pub flags: Flags,
     /// SEG.SEQ.
     pub sequence: u32,
     /// SEG.ACK; it means something only with the control bit ACK.
@@ -25,6 +19,8 @@ pub struct Segment {
     pub length: u32,
     /// Bytes of the header with its options.
     pub header_len: u32,
+    /// The control bits.
+    pub flags: Flags,
 }
 
 /// Where the control bits stand.
@@ -32,7 +28,8 @@ const FLAGS: usize = offset_of!(TcpHdr, _bitfield_1) + 1;
 /// Where the data offset stands.
 const DATA_OFFSET: usize = offset_of!(TcpHdr, _bitfield_1);
 
-/// Reads the TCP header of an IP packet into `segment`.
+/// Reads the TCP header of an IP packet into `segment`, and its ports into `key`: that of the sender is the
+/// remote one.
 ///
 /// # Errors
 ///
@@ -43,6 +40,7 @@ pub fn read<P: Packet + ?Sized>(
     packet: &P,
     payload: &Payload,
     segment: &mut Segment,
+    key: &mut ConnectionKey,
 ) -> Result<(), Reason> {
     if payload.len < TcpHdr::LEN {
         return Err(Reason::BadTcpHeader);
@@ -57,8 +55,8 @@ pub fn read<P: Packet + ?Sized>(
     }
     let flags = Flags(u32::from(bytes[FLAGS]));
     let data = (payload.len - header_len) as u32;
-    segment.source_port = u16::from_be_bytes(header.source);
-    segment.destination_port = u16::from_be_bytes(header.dest);
+    key.remote_port = u16::from_be_bytes(header.source);
+    key.local_port = u16::from_be_bytes(header.dest);
     segment.flags = flags;
     segment.sequence = u32::from_be_bytes(header.seq);
     segment.acknowledgement = u32::from_be_bytes(header.ack_seq);

@@ -13,6 +13,7 @@ mod context;
 mod counters;
 mod daemon;
 mod dump;
+mod events;
 mod exec;
 mod explain;
 mod kill;
@@ -27,6 +28,8 @@ mod release;
 mod set;
 mod settings;
 mod status;
+mod stream;
+mod trace;
 mod unbind;
 mod unload;
 mod usage;
@@ -162,6 +165,8 @@ enum Command {
     Ports(ports::Args),
     Xsks(xsks::Args),
     Explain(explain::Args),
+    Events(events::Args),
+    Trace(trace::Args),
     Exec(exec::Args),
     Daemon(daemon::Args),
     Maps(maps::Args),
@@ -205,6 +210,8 @@ impl Command {
             Self::Ports(args) => args.run(context),
             Self::Xsks(args) => args.run(context),
             Self::Explain(args) => args.run(context),
+            Self::Events(args) => args.run(context),
+            Self::Trace(args) => args.run(context),
             Self::Exec(args) => args.run(context),
             Self::Daemon(args) => args.run(context),
             Self::Maps(args) => args.run(context),

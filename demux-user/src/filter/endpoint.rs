@@ -10,8 +10,8 @@ use crate::bindings::Ports;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
     /// `None` for every address.
-    network: Option<IpNet>,
-    ports: Ports,
+    pub(super) network: Option<IpNet>,
+    pub(super) ports: Ports,
 }
 
 impl Endpoint {

@@ -15,10 +15,16 @@
 
 mod endpoint;
 mod parse;
+mod selection;
 mod states;
 mod token;
 
-use demux_common::{connection::Direction, protocol::Protocol};
+use std::net::SocketAddr;
+
+use demux_common::{
+    connection::{Direction, State},
+    protocol::Protocol,
+};
 
 use self::endpoint::Endpoint;
 pub use self::states::States;
@@ -48,8 +54,42 @@ impl Filter {
     /// Whether the filter wants this connection.
     #[must_use]
     pub fn matches(&self, row: &Row) -> bool {
-        self.0.matches(row)
+        self.0.matches(&Subject {
+            protocol: row.protocol,
+            local: row.local,
+            remote: row.remote,
+            binding: row.binding.as_deref(),
+            connection: Some((row.state, row.direction)),
+        })
     }
+
+    /// Whether the filter wants a packet of such a conversation, of whose connection nothing is known.
+    #[must_use]
+    pub fn matches_packet(
+        &self,
+        protocol: Protocol,
+        local: SocketAddr,
+        remote: SocketAddr,
+        binding: Option<&str>,
+    ) -> bool {
+        self.0.matches(&Subject {
+            protocol,
+            local,
+            remote,
+            binding,
+            connection: None,
+        })
+    }
+}
+
+/// What a filter looks at.
+struct Subject<'a> {
+    protocol: Protocol,
+    local: SocketAddr,
+    remote: SocketAddr,
+    binding: Option<&'a str>,
+    /// The state, and who opened it.
+    connection: Option<(State, Direction)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +102,7 @@ enum Expression {
 }
 
 impl Expression {
-    fn matches(&self, row: &Row) -> bool {
+    fn matches(&self, row: &Subject<'_>) -> bool {
         match self {
             Self::Everything => true,
             Self::And(left, right) => left.matches(row) && right.matches(row),
@@ -107,13 +147,15 @@ enum Operator {
 }
 
 impl Condition {
-    fn matches(&self, row: &Row) -> bool {
+    fn matches(&self, row: &Subject<'_>) -> bool {
         let endpoint = |side| match side {
             Side::Local => row.local,
             Side::Remote => row.remote,
         };
         match self {
-            Self::State(states) => states.contains(row.state),
+            Self::State(states) => {
+                matches!(row.connection, Some((state, _)) if states.contains(state))
+            }
             Self::Endpoint(side, wanted) => wanted.matches(endpoint(*side)),
             Self::Port(side, operator, ports) => {
                 let port = endpoint(*side).port();
@@ -126,8 +168,10 @@ impl Condition {
                 }
             }
             Self::Protocol(protocol) => row.protocol == *protocol,
-            Self::Binding(name) => row.binding.as_ref() == Some(name),
-            Self::Direction(direction) => row.direction == *direction,
+            Self::Binding(name) => row.binding == Some(name.as_str()),
+            Self::Direction(direction) => {
+                matches!(row.connection, Some((_, opener)) if opener == *direction)
+            }
         }
     }
 }

@@ -28,6 +28,8 @@ pub fn initial_config() -> Config {
         // Set when the clock can be read.
         lifetimes: [0; State::SLOTS],
         clock: Clock::new(0, clock::tick_ns()),
+        events_until: 0,
+        trace_until: 0,
     }
 }
 

@@ -41,6 +41,9 @@ pub const fn right(title: &'static str) -> Column {
 pub trait Row: Serialize {
     /// What a JSON document calls its schema: `demux.v1.<noun>`.
     const NOUN: &'static str;
+    /// How wide the first columns are at least: for lists whose header is written before their rows are
+    /// known.
+    const WIDTHS: &'static [u16] = &[];
     /// The columns of the table.
     const COLUMNS: &'static [Column];
 
@@ -63,7 +66,11 @@ enum Kind {
 impl<'w> List<'w> {
     /// A list of rows of one type.
     pub fn of<R: Row>(out: &'w mut dyn Write, format: Format) -> Self {
-        Self::new(out, format, R::NOUN, R::COLUMNS)
+        let mut list = Self::new(out, format, R::NOUN, R::COLUMNS);
+        if let Kind::Table(table) = &mut list.kind {
+            table.widen(R::WIDTHS);
+        }
+        list
     }
 
     /// A list with columns that only the caller knows.
@@ -100,6 +107,18 @@ impl<'w> List<'w> {
             Kind::Json(document) => document.push(item, self.out),
             Kind::JsonLines => write_line(item, self.out),
         }
+    }
+
+    /// Writes out what there is so far, of a list that goes on.
+    ///
+    /// # Errors
+    ///
+    /// Where the writer fails.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if let Kind::Table(table) = &mut self.kind {
+            table.finish(self.out)?;
+        }
+        self.out.flush()
     }
 
     /// Writes what is left, and everything out.

@@ -8,6 +8,7 @@ mod checks;
 mod connections;
 mod counters;
 mod error;
+mod events;
 mod explanation;
 mod json;
 mod killed;
@@ -20,6 +21,7 @@ mod settings;
 mod status;
 mod table;
 mod text;
+mod traces;
 mod units;
 mod xsks;
 
@@ -30,6 +32,7 @@ pub use self::{
     connections::{ConnectionRow, DifferenceRow},
     counters::CounterRow,
     error::{ErrorView, write_error},
+    events::EventView,
     explanation::{ExplanationRow, write_explanation},
     killed::KilledRow,
     list::{Column, List, Row, left, right},
@@ -40,6 +43,7 @@ pub use self::{
     settings::SettingRow,
     status::{InterfaceStatus, Status, write_status},
     text::printable,
+    traces::TraceView,
     units::{bytes, milliseconds},
     xsks::XskRow,
 };

@@ -33,6 +33,13 @@ impl Table {
         }
     }
 
+    /// Makes the first columns at least so wide.
+    pub(super) fn widen(&mut self, widths: &[u16]) {
+        for (width, least) in self.widths.iter_mut().zip(widths) {
+            *width = (*width).max(*least);
+        }
+    }
+
     pub(super) fn push(&mut self, cells: Vec<String>, out: &mut dyn Write) -> io::Result<()> {
         debug_assert_eq!(cells.len(), self.columns.len());
         self.rows.push(cells);

@@ -62,6 +62,22 @@ impl Tables {
         Ok(sums.into_iter().map(|(_, sum)| sum).collect())
     }
 
+    /// The value that each CPU has at an index.
+    pub(super) fn per_cpu_entry<V>(&self, name: &str, index: u32) -> Result<Vec<V>>
+    where
+        V: TryFromBytes + KnownLayout + Immutable,
+    {
+        let info = self.info(name)?;
+        let stride = info.value_stride().map_err(|e| cannot_read(name, e))?;
+        let mut values = vec![0u8; stride];
+        bpf::map_lookup(self.map_fd(name)?, index.as_bytes(), &mut values)
+            .map_err(|e| cannot_read(name, e))?;
+        values
+            .chunks_exact(info.cpu_stride())
+            .map(|value| decode(name, &value[..size_of::<V>()]))
+            .collect()
+    }
+
     pub(super) fn clear_per_cpu(&self, name: &str, index: u32) -> Result<()> {
         let stride = self
             .info(name)?

@@ -6,6 +6,7 @@ mod control;
 mod entries;
 mod ephemeral;
 mod exec;
+mod listen;
 mod locals;
 mod owned;
 mod sent;
@@ -36,12 +37,14 @@ use demux_common::{
     counters::{InterfaceCounters, TableCounters},
     fragments::{Datagram, Owner},
     layout::{LAYOUT_VERSION, LocalPrefix, Meta, map},
+    listen::{Listener, ListenerCounts},
     owned::{Owned, OwnedKey},
     ports::{Ephemeral, ExecCgroup},
     reason::Count,
     reject::Budget,
     steering::{CpuList, XskSet, XskSocket},
     table::{Cold, Line},
+    trace::Selection,
 };
 
 /// What the maps are opened for.
@@ -219,4 +222,7 @@ const SHAPES: &[(&str, usize, usize)] = &[
     (map::FRAGMENTS, size_of::<Datagram>(), size_of::<Owner>()),
     (map::LOCALS, size_of::<Address>(), 4),
     (map::LOCAL_PREFIXES, size_of::<LocalPrefix>(), 4),
+    (map::LISTENERS, 4, size_of::<Listener>()),
+    (map::LISTENER_COUNTS, 4, size_of::<ListenerCounts>()),
+    (map::SELECTION, 4, size_of::<Selection>()),
 ];

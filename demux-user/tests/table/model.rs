@@ -745,10 +745,12 @@ impl Kernel for Model {
         decision
     }
 
-    fn track(&self, parsed: &Parsed, slot: u32, decision: PackedDecision) {
+    fn track(&self, parsed: &Parsed, slot: u32, decision: PackedDecision) -> PackedDecision {
         // As the kernel program does: with no stores there is nothing to do.
         if self.is_live() {
-            demux_common::decide::track(self, parsed, slot, decision);
+            demux_common::decide::track(self, parsed, slot, decision)
+        } else {
+            PackedDecision(0)
         }
     }
 

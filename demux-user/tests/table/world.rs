@@ -312,6 +312,8 @@ impl World {
             timeouts: Timeouts::default(),
             lifetimes: [0; State::SLOTS],
             clock,
+            events_until: 0,
+            trace_until: 0,
         };
         config.renew_lifetimes();
         Tabulated {

@@ -18,6 +18,7 @@ use super::{
     super::{bindings::flags, names::Names},
     allocator::{barred, ephemeral, exec_cgroup, hints, perturbation, source},
     fields::{cold, config, line, local, local_prefix, meta, port, ports, profile, station},
+    listen::{listener, listener_counts, selection},
     steering::{cpu_list, fragments, xsk_socket},
 };
 use crate::{
@@ -76,6 +77,13 @@ impl<'a> Decoder<'a> {
             map::XSK_SETS => Ok(self.xsk_set(self.read(key)?, &self.read(value)?)),
             map::XSK_SOCKETS => one(xsk_socket(self.read(key)?, &self.read(value)?)),
             map::FRAGMENTS => one(fragments(&self.read(key)?, &self.read(value)?)),
+            map::LISTENERS => one(listener(self.read(key)?, &self.read(value)?)),
+            map::LISTENER_COUNTS => {
+                listener_counts(self.read(key)?, value, self.cpu_stride, |value| {
+                    self.read(value)
+                })
+            }
+            map::SELECTION => one(selection(&self.read(value)?)),
             map::LOCALS => one(local(&self.read(key)?)),
             map::LOCAL_PREFIXES => one(local_prefix(&self.read(key)?)),
             other => Err(Error::MapNotFound(other.to_owned())),

@@ -58,6 +58,8 @@ pub(super) fn config(config: &Config) -> Record {
         ("ticks_at_zero", config.clock.ticks_at_zero.into()),
         ("tick_ns", config.clock.tick_ns.into()),
         ("unit_ns", config.clock.unit_ns().into()),
+        ("events_until", config.events_until.into()),
+        ("trace_until", config.trace_until.into()),
     ])
 }
 

@@ -3,6 +3,7 @@
 mod allocator;
 mod decode;
 mod fields;
+mod listen;
 mod steering;
 
 use std::io::Write;
