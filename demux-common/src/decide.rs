@@ -138,15 +138,17 @@ impl PackedDecision {
         Self(self.0 | left.0)
     }
 
-    /// Whether something is [left to be done](Aftermath) about the row.
+    /// Whether something is left to be done about the row: see [`Tables::settle`].
     #[inline(always)]
-    pub(crate) const fn leaves_something(self) -> bool {
+    #[must_use]
+    pub const fn leaves_something(self) -> bool {
         self.asks(Aftermath::BITS)
     }
 
     /// Whether the packet belongs to no row.
     #[inline(always)]
-    pub(crate) const fn is_open(self) -> bool {
+    #[must_use]
+    pub const fn is_open(self) -> bool {
         self.asks(Self::OPEN)
     }
 
@@ -404,8 +406,11 @@ pub fn follow<T: Tables + ?Sized>(
     }
     let probe = Probe::new(&parsed.key, tables, tables.homes());
     let now = config.clock.at_ticks(tables.ticks());
-    let Some(found) = rows::find(tables, &probe, &parsed.key, config, now) else {
-        return PackedDecision(PackedDecision::OPEN);
+    let found = match rows::find(tables, &probe, &parsed.key, config, now) {
+        Ok(found) => found,
+        Err(expired) => {
+            return PackedDecision(PackedDecision::OPEN).leaving(Aftermath::of_absent(&expired));
+        }
     };
     if matches!(found.head.state(), State::Reserved) {
         // It only holds the local port: this host has not sent anything to be answered.

@@ -4,7 +4,7 @@ use crate::{
     binding::Target,
     config::Track,
     decide::{PackedDecision, binding_of, interface_of, is_own, kind_of, target_of},
-    follow::{self, Followed},
+    follow::{self, Aftermath, Followed},
     packet::Packet,
     parse::{Parsed, parse_into},
     rows,
@@ -98,8 +98,9 @@ pub fn follow<T: Tables + ?Sized>(
     };
     let probe = Probe::new(&parsed.key, tables, tables.homes());
     let now = config.clock.at_ticks(tables.ticks());
-    let Some(found) = rows::find(tables, &probe, &parsed.key, config, now) else {
-        return NO_ROW;
+    let found = match rows::find(tables, &probe, &parsed.key, config, now) {
+        Ok(found) => found,
+        Err(expired) => return NO_ROW.leaving(Aftermath::of_absent(&expired)),
     };
     let (packets, bytes) = departure.size(parsed);
     let packet = follow::Arrival {

@@ -58,6 +58,8 @@ impl Aftermath {
     const ENDS: u64 = 1 << 54;
     /// There was no room for a row.
     pub(crate) const UNTRACKED: Self = Self(1 << 55);
+    /// With [`Aftermath::ENDS`]: because it has expired, which is not counted.
+    const EXPIRES: u64 = Self::NEW.0;
     /// Where the row goes on, in which bits its state differs from the one before; where it ends, its state.
     const STATE: u32 = 56;
     /// Bits of the generation of a row that ends.
@@ -73,6 +75,21 @@ impl Aftermath {
                 | (head.state() as u64) << Self::STATE
                 | (head.generation() as u64 & 0xf) << Self::GENERATION,
         )
+    }
+
+    /// What is left of a row that was not found, or found expired.
+    #[inline(always)]
+    pub(crate) const fn of_absent<L>(expired: &Option<Found<L>>) -> Self {
+        match expired {
+            Some(found) => Self::expires(found.head),
+            None => Self::NONE,
+        }
+    }
+
+    /// The row with this head has expired.
+    #[inline(always)]
+    const fn expires(head: Head) -> Self {
+        Self(Self::ends(head).0 | Self::EXPIRES)
     }
 
     /// The row had one head and has another one now. No branch, of which the verifier would follow both
@@ -94,14 +111,23 @@ pub fn settle<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, left: u64) {
     let Some(found) = table::find(tables, &probe, &parsed.key) else {
         return;
     };
-    if left & Aftermath::NEW.0 != 0 {
+    if left & Aftermath::ENDS != 0 {
+        let is_expired = left & Aftermath::EXPIRES != 0;
+        let this = Aftermath::ends(found.head).0 | left & Aftermath::EXPIRES;
+        if this != left & Aftermath::BITS {
+            return;
+        }
+        if is_expired {
+            table::remove(tables, &found);
+        } else {
+            rows::end(tables, &found);
+        }
+    } else if left & Aftermath::NEW.0 != 0 {
         tables.tell(Happening::New, found.index, found.head, found.head.state());
-    } else if left & Aftermath::ENDS == 0 {
+    } else {
         let difference = (left >> Aftermath::STATE & 0xf) as u8;
         let before = State::from_number(found.head.state() as u8 ^ difference);
         tables.tell(Happening::State, found.index, found.head, before);
-    } else if Aftermath::ends(found.head).0 == left & Aftermath::BITS {
-        rows::end(tables, &found);
     }
 }
 

@@ -96,8 +96,14 @@ pub fn owner_of_row<T: Tables + ?Sized>(tables: &T, parsed: &Parsed, slot: u32) 
     };
     let probe = Probe::new(&parsed.key, tables, tables.homes());
     let now = config.clock.at_ticks(tables.ticks());
-    let Some(found) = rows::find(tables, &probe, &parsed.key, config, now) else {
-        return NO_ROW;
+    let found = match rows::find(tables, &probe, &parsed.key, config, now) {
+        Ok(found) => found,
+        Err(expired) => {
+            if let Some(expired) = expired {
+                table::remove(tables, &expired);
+            }
+            return NO_ROW;
+        }
     };
     if matches!(found.head.state(), State::Reserved) {
         // It only holds the local port.

@@ -13,8 +13,7 @@ use crate::{
     udp,
 };
 
-/// The row of a four-tuple. One that has expired is absent; whoever takes its line, enters the same
-/// four-tuple again, or sweeps, removes it.
+/// The row of a four-tuple. One that has expired is absent: it is the error, to be removed on the way.
 #[inline(always)]
 pub(crate) fn find<T: Tables + ?Sized>(
     tables: &T,
@@ -22,13 +21,16 @@ pub(crate) fn find<T: Tables + ?Sized>(
     key: &ConnectionKey,
     config: &Config,
     now: u32,
-) -> Option<Found<<T as Memory>::Line>> {
-    let found = table::find(tables, probe, key)?;
+) -> Result<Found<<T as Memory>::Line>, Option<Found<<T as Memory>::Line>>> {
+    let Some(found) = table::find(tables, probe, key) else {
+        return Err(None);
+    };
     let idle = since(table::last_seen(tables, found.line), now);
     if idle < config.lifetimes[found.head.state() as usize & (State::SLOTS - 1)] {
-        return Some(found);
+        Ok(found)
+    } else {
+        Err(Some(found))
     }
-    None
 }
 
 /// Ends a row.

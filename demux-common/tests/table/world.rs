@@ -43,6 +43,8 @@ impl<'a, M: Memory + Port> World<'a, M> {
             timeouts: Timeouts::default(),
             lifetimes: names.lifetimes,
             clock: Clock::new(0, 1 << 26),
+            events_until: 0,
+            trace_until: 0,
         };
         config.renew_lifetimes();
         let interface = Interface {
@@ -69,7 +71,10 @@ impl<'a, M: Memory + Port> World<'a, M> {
         self.memory.note(Event::Sent { name });
         let parsed = segment(name, ahead);
         let decision = decide::follow(self, &parsed, 0, Review::NONE);
-        if decision.0 & PackedDecision::OPEN != 0 {
+        if decision.leaves_something() {
+            self.settle(&parsed, decision);
+        }
+        if decision.is_open() {
             let confirmed = match new(name).flags.has(table::Flags::CONFIRMED) {
                 true => PackedDecision::CONFIRMED_ROW,
                 false => 0,
@@ -89,7 +94,14 @@ impl<'a, M: Memory + Port> World<'a, M> {
             is_forwarded: 0,
             is_reported: 0,
         };
-        if fast::leaves(self, &parsed, 1, BYTES) || egress::follow(self, &parsed, &departure) {
+        if fast::leaves(self, &parsed, 1, BYTES) {
+            return;
+        }
+        let followed = egress::follow(self, &parsed, &departure);
+        if followed.leaves_something() {
+            self.settle(&parsed, followed);
+        }
+        if !followed.is_open() {
             return;
         }
         egress::track(self, &parsed, &departure, 0, name as u16);
