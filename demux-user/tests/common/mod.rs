@@ -26,6 +26,7 @@ pub mod privileges;
 pub mod scene;
 pub mod snapshot;
 pub mod sockets;
+pub mod terminal;
 pub mod user;
 pub mod wait;
 pub mod web;
