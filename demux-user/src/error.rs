@@ -706,6 +706,7 @@ fn correct_form(what: &str) -> &'static str {
         "binding name" => "choose letters, digits, dots, dashes and underscores, such as web-1",
         "filter" => "see: demux connections --help",
         "IP packet" => "give one whole IPv4 or IPv6 packet, without an Ethernet header",
+        "column" => "see: demux top --help",
         "kill filter" => {
             "say which, as in: demux kill remote 192.0.2.7; or end all of them: demux kill state all"
         }

@@ -53,6 +53,7 @@ pub mod sockets;
 pub mod sources;
 pub mod state;
 pub mod tables;
+pub mod top;
 pub mod verify;
 pub mod xsk;
 

@@ -109,17 +109,16 @@ impl<'a> Context<'a> {
     ///
     /// The lock is held only while the maps are opened: output may wait for a reader for ever.
     pub(super) fn open(&self) -> Result<Opened> {
-        let bpffs = self.bpffs()?;
-        let namespace = NetworkNamespace::current()?;
-        let instance = Instance::open(&bpffs, namespace.cookie(), Lock::Shared)?;
-        Ok(Opened {
-            tables: Tables::open(&instance, Access::ReadOnly)?,
-            paths: instance.paths().clone(),
-        })
+        open_tables(self.bpffs_path())
     }
 
     pub(super) fn format(&self) -> Format {
         self.format
+    }
+
+    /// Whether colours are wanted in results.
+    pub(super) fn is_styled(&self) -> bool {
+        self.styles.out
     }
 
     pub(super) fn is_json(&self) -> bool {
@@ -172,6 +171,17 @@ impl<'a> Context<'a> {
     pub(super) fn flush(&mut self) -> Result<()> {
         self.out.flush().map_err(cannot_write)
     }
+}
+
+/// As [`Context::open`], below the BPF file system at `bpffs`.
+pub(super) fn open_tables(bpffs: Option<&Path>) -> Result<Opened> {
+    let bpffs = BpfFs::find(bpffs)?;
+    let namespace = NetworkNamespace::current()?;
+    let instance = Instance::open(&bpffs, namespace.cookie(), Lock::Shared)?;
+    Ok(Opened {
+        tables: Tables::open(&instance, Access::ReadOnly)?,
+        paths: instance.paths().clone(),
+    })
 }
 
 /// What commands that wait run on: this thread, which may have changed its network namespace.

@@ -184,7 +184,8 @@ fn rate(now: Count, before: Count, seconds: f64) -> Count {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// Reads an interval.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .ok()
         .filter(|seconds| (0.01..=86_400.0).contains(seconds))

@@ -29,6 +29,7 @@ mod set;
 mod settings;
 mod status;
 mod stream;
+mod top;
 mod trace;
 mod unbind;
 mod unload;
@@ -162,6 +163,7 @@ enum Command {
     Bindings(bindings::Args),
     #[command(visible_alias = "conns")]
     Connections(connections::Args),
+    Top(top::Args),
     Ports(ports::Args),
     Xsks(xsks::Args),
     Explain(explain::Args),
@@ -207,6 +209,7 @@ impl Command {
             Self::Counters(args) => args.run(context),
             Self::Bindings(args) => args.run(context),
             Self::Connections(args) => args.run(context),
+            Self::Top(args) => args.run(context),
             Self::Ports(args) => args.run(context),
             Self::Xsks(args) => args.run(context),
             Self::Explain(args) => args.run(context),

@@ -21,6 +21,7 @@ mod settings;
 mod status;
 mod table;
 mod text;
+mod top;
 mod traces;
 mod units;
 mod xsks;
@@ -43,6 +44,7 @@ pub use self::{
     settings::SettingRow,
     status::{InterfaceStatus, Status, write_status},
     text::printable,
+    top::{draw_top, write_top_document, write_top_text},
     traces::TraceView,
     units::{bytes, milliseconds},
     xsks::XskRow,

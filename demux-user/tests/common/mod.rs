@@ -27,6 +27,7 @@ pub mod scene;
 pub mod snapshot;
 pub mod sockets;
 pub mod stream;
+pub mod terminal;
 pub mod user;
 pub mod wait;
 pub mod web;
