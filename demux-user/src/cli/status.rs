@@ -40,7 +40,8 @@ impl Args {
     }
 }
 
-fn status(opened: &Opened) -> Result<Status> {
+/// The state of an instance, with what the user should look at.
+pub(super) fn status(opened: &Opened) -> Result<Status> {
     let Opened { tables, paths } = opened;
     let namespace = NetworkNamespace::current()?;
     let config = tables.config()?;

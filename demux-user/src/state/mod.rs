@@ -13,6 +13,7 @@ mod paths;
 
 use std::{fs, io, os::fd::AsFd as _, path::Path, time::Duration};
 
+pub(crate) use self::access::mode_to_pass;
 use self::lock::LockedDirectory;
 pub use self::{
     access::reading_group,

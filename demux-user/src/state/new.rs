@@ -78,6 +78,7 @@ impl NewInstance {
                 source,
             )
         })?;
+        access::let_through(self.bpffs.path());
         let lock = self.lock.take().expect("only publishing takes the lock");
         Ok(Instance {
             id: self.id,
@@ -102,6 +103,7 @@ pub(super) fn open_or_create(bpffs: &BpfFs, id: u64, wait: Duration) -> Result<O
     loop {
         match LockedDirectory::attempt(paths.directory(), Lock::Exclusive)? {
             Attempt::Locked(lock) => {
+                access::let_through(bpffs.path());
                 return Ok(Opened::Existing(Instance { id, paths, lock }));
             }
             Attempt::Busy => pause(paths.directory(), deadline)?,

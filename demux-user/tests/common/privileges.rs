@@ -1,7 +1,8 @@
 //! What a command may do, taken away from it before it starts.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     os::unix::{
         fs::{PermissionsExt as _, chown},
         process::CommandExt as _,
@@ -81,6 +82,35 @@ pub fn without_control_groups(command: &mut Command) {
         umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH)?;
         Ok(())
     });
+}
+
+/// Gives a command an /etc/group of its own, in which the group demux has this number.
+pub fn with_group(command: &mut Command, number: u32) {
+    let mut groups = tempfile::NamedTempFile::new().unwrap();
+    writeln!(groups, "root:x:0:\ndemux:x:{number}:").unwrap();
+    let all = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(groups.path(), all).unwrap();
+    before_exec(command, move || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let all = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+        mount(None::<&str>, "/", None::<&str>, all, None::<&str>)?;
+        let bind = MsFlags::MS_BIND;
+        mount(
+            Some(groups.path()),
+            "/etc/group",
+            None::<&str>,
+            bind,
+            None::<&str>,
+        )?;
+        Ok(())
+    });
+}
+
+/// Lets nobody write to a mounted file system any more, or again.
+pub fn remount_read_only(path: &Path, read_only: bool) {
+    let mut flags = MsFlags::MS_REMOUNT;
+    flags.set(MsFlags::MS_RDONLY, read_only);
+    mount(None::<&str>, path, None::<&str>, flags, None::<&str>).unwrap();
 }
 
 /// Gives what members of the group demux may read, with the modes that demux chose, to another group.
