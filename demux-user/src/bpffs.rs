@@ -114,6 +114,18 @@ impl BpfFs {
         Ok(Self { path })
     }
 
+    /// Refuses a file system in which nothing can be changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnlyBpfFs`].
+    pub fn require_writable(&self) -> Result<()> {
+        if is_read_only(&self.path) {
+            return Err(Error::ReadOnlyBpfFs(self.path.clone()));
+        }
+        Ok(())
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path

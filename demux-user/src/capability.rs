@@ -24,19 +24,22 @@ pub enum Capability {
     NetBindService,
     /// To open pins of others, and to make some in directories of others.
     DacOverride,
+    /// To look into processes of others.
+    SysPtrace,
     /// To mount, to enter namespaces, and to look at objects of others.
     SysAdmin,
 }
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Bpf,
         Self::NetAdmin,
         Self::NetRaw,
         Self::Perfmon,
         Self::NetBindService,
         Self::DacOverride,
+        Self::SysPtrace,
         Self::SysAdmin,
     ];
 
@@ -49,6 +52,7 @@ impl Capability {
             Self::Perfmon => "CAP_PERFMON",
             Self::NetBindService => "CAP_NET_BIND_SERVICE",
             Self::DacOverride => "CAP_DAC_OVERRIDE",
+            Self::SysPtrace => "CAP_SYS_PTRACE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
         }
     }
@@ -62,6 +66,7 @@ impl Capability {
             Self::Perfmon => CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN,
             Self::NetBindService => CapabilitySet::NET_BIND_SERVICE,
             Self::DacOverride => CapabilitySet::DAC_OVERRIDE,
+            Self::SysPtrace => CapabilitySet::SYS_PTRACE,
             Self::SysAdmin => CapabilitySet::SYS_ADMIN,
         }
     }

@@ -34,8 +34,13 @@ const WORK: &[(&str, &str, &[Capability])] = &[
     ),
     (
         "rights-namespaces",
-        "mount, and enter or look into namespaces (-N, clean)",
+        "mount, and enter network namespaces (-N)",
         &[Capability::SysAdmin],
+    ),
+    (
+        "rights-clean",
+        "see the network namespaces of all processes (clean)",
+        &[Capability::SysAdmin, Capability::SysPtrace],
     ),
 ];
 

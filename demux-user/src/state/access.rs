@@ -62,8 +62,9 @@ pub(super) fn share_file(path: &Path) -> Result<()> {
 
 /// Makes a directory that the group may list.
 pub(super) fn create_directory(path: &Path) -> Result<()> {
-    fs::create_dir(path)
-        .map_err(|source| Error::io(format!("create {}", path.display()), source))?;
+    fs::create_dir(path).map_err(|source| {
+        Error::unchangeable(format!("create {}", path.display()), path, source)
+    })?;
     share(path, DIRECTORY)
 }
 

@@ -39,7 +39,8 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// [`Error::NotLoaded`] where there is none, [`Error::Locked`] where another command keeps it.
+    /// [`Error::NotLoaded`] where there is none, [`Error::Locked`] where another command keeps it,
+    /// [`Error::ReadOnlyBpfFs`] where it is opened to write and nothing can be written.
     pub fn open(bpffs: &BpfFs, id: u64, lock: Lock) -> Result<Self> {
         Self::open_within(bpffs, id, lock, WAIT)
     }
@@ -52,6 +53,9 @@ impl Instance {
     pub fn open_within(bpffs: &BpfFs, id: u64, lock: Lock, wait: Duration) -> Result<Self> {
         let paths = Paths::of_instance(bpffs, id);
         let lock = LockedDirectory::open(paths.directory(), lock, wait)?.ok_or(Error::NotLoaded)?;
+        if lock.mode() == Lock::Exclusive {
+            bpffs.require_writable()?;
+        }
         Ok(Self { id, paths, lock })
     }
 
@@ -138,7 +142,8 @@ fn remove_tree(paths: &Paths) -> Result<()> {
     for directory in [&paths.links(), &paths.programs(), paths.directory()] {
         match fs::remove_dir_all(directory) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io(format!("remove {}", directory.display()), source));
+                let operation = format!("remove {}", directory.display());
+                return Err(Error::unchangeable(operation, directory, source));
             }
             _ => {}
         }

@@ -73,8 +73,10 @@ impl NewInstance {
         let published = Paths::of_instance(&self.bpffs, self.id);
         let _root = lock_root(&self.bpffs, Instant::now() + WAIT)?;
         fs::rename(self.paths.directory(), published.directory()).map_err(|source| {
-            Error::io(
-                format!("publish {}", published.directory().display()),
+            let directory = published.directory();
+            Error::unchangeable(
+                format!("publish {}", directory.display()),
+                directory,
                 source,
             )
         })?;
@@ -98,6 +100,7 @@ impl Drop for NewInstance {
 }
 
 pub(super) fn open_or_create(bpffs: &BpfFs, id: u64, wait: Duration) -> Result<Opened> {
+    bpffs.require_writable()?;
     let deadline = Instant::now() + wait;
     let paths = Paths::of_instance(bpffs, id);
     loop {
