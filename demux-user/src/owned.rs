@@ -154,7 +154,7 @@ fn is_pinned(paths: &Paths, name: &str) -> bool {
 }
 
 /// What loading them takes.
-const OWN_PORTS: &[Capability] = &[Capability::Bpf, Capability::NetAdmin];
+const OWN_PORTS: &[Capability] = &[Capability::Bpf, Capability::NetAdmin, Capability::Perfmon];
 
 /// Attaches programs, as many of them as the kernel admits, and returns why it does not admit the rest.
 fn attach_all(paths: &Paths, tables: &Tables, names: &[&str]) -> Result<Option<String>> {

@@ -147,7 +147,8 @@ fn members_of_the_group_read_everything_without_capabilities() {
 /// root's pins.
 fn writers() -> Vec<(&'static str, CapabilitySet)> {
     const DAC: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
-    let load = DAC | CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
+    let unload = DAC | CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
+    let load = unload | CapabilitySet::PERFMON;
     vec![
         ("load v0", load),
         ("set track=bound", DAC),
@@ -174,9 +175,9 @@ fn writers() -> Vec<(&'static str, CapabilitySet)> {
             "clean",
             DAC | CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE,
         ),
-        ("exec -- true", load | CapabilitySet::PERFMON),
-        ("unload v0", load),
-        ("unload --all", load),
+        ("exec -- true", load),
+        ("unload v0", unload),
+        ("unload --all", unload),
     ]
 }
 
@@ -281,7 +282,7 @@ fn each_command_works_with_the_capabilities_that_its_help_names_and_with_no_fewe
             .any(|_| true)
     );
     // Whoever has loaded owns the pins, and needs no right over those of others.
-    let load = CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
+    let load = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON;
     let first = format!("load {HOST} --max-connections 64");
     let run = world.member(&first, load | CapabilitySet::DAC_OVERRIDE);
     assert_eq!(run.status, 0, "{run}");

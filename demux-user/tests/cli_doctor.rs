@@ -215,7 +215,7 @@ fn a_user_without_rights_is_told_what_could_not_be_looked_at() {
         .has(
             "rights-load",
             "note",
-            &["CAP_BPF and CAP_NET_ADMIN missing"],
+            &["CAP_BPF and CAP_NET_ADMIN and CAP_PERFMON missing"],
         )
         .has("rights-write", "note", &["CAP_DAC_OVERRIDE missing"])
         .has(

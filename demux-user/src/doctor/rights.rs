@@ -15,7 +15,7 @@ const WORK: &[(&str, &str, &[Capability])] = &[
     (
         "rights-load",
         "load and attach programs (load, unload, bind to drop, reject or xsk)",
-        &[Capability::Bpf, Capability::NetAdmin],
+        &[Capability::Bpf, Capability::NetAdmin, Capability::Perfmon],
     ),
     (
         "rights-write",
@@ -256,7 +256,10 @@ mod tests {
         let findings = judge(&user(&[1000, GROUP]));
         assert_eq!(only(&findings, "rights-read").severity, Severity::Ok);
         for (id, missing) in [
-            ("rights-load", "CAP_BPF and CAP_NET_ADMIN missing"),
+            (
+                "rights-load",
+                "CAP_BPF and CAP_NET_ADMIN and CAP_PERFMON missing",
+            ),
             ("rights-write", "CAP_DAC_OVERRIDE missing"),
             ("rights-kill", "CAP_NET_ADMIN and CAP_NET_RAW missing"),
             ("rights-ports", "CAP_NET_BIND_SERVICE missing"),
@@ -273,7 +276,11 @@ mod tests {
     #[test]
     fn some_capabilities_are_enough_for_some_work() {
         let mut facts = user(&[1000]);
-        facts.capabilities = Ok(vec![Capability::Bpf, Capability::NetAdmin]);
+        facts.capabilities = Ok(vec![
+            Capability::Bpf,
+            Capability::NetAdmin,
+            Capability::Perfmon,
+        ]);
         let findings = judge(&facts);
         assert_eq!(only(&findings, "rights-load").severity, Severity::Ok);
         let kill = only(&findings, "rights-kill");
