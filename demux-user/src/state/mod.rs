@@ -14,6 +14,11 @@ mod paths;
 use std::{fs, io, os::fd::AsFd as _, path::Path, time::Duration};
 
 pub(crate) use self::access::mode_to_pass;
+use rustix::{
+    fs::{Access, AtFlags, CWD, accessat},
+    io::Errno,
+};
+
 use self::lock::LockedDirectory;
 pub use self::{
     access::reading_group,
@@ -137,6 +142,7 @@ fn entries(directory: &Path) -> Result<Vec<String>> {
 
 /// Removes all pins, those of links first, which is what ends them.
 fn remove_tree(paths: &Paths) -> Result<()> {
+    require_removable(paths.directory())?;
     detach_links(&paths.links());
     delete_filters(paths)?;
     for directory in [&paths.links(), &paths.programs(), paths.directory()] {
@@ -149,6 +155,22 @@ fn remove_tree(paths: &Paths) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses to begin what would end half-done: the directory itself is removed last, from one that may be
+/// another user's.
+fn require_removable(directory: &Path) -> Result<()> {
+    let Some(parent) = directory.parent() else {
+        return Ok(());
+    };
+    match accessat(CWD, parent, Access::WRITE_OK, AtFlags::EACCESS) {
+        Err(source @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => {
+            let operation = format!("remove {}", directory.display());
+            Err(Error::unchangeable(operation, directory, source))
+        }
+        // Removing tells whatever else is wrong.
+        _ => Ok(()),
+    }
 }
 
 /// Detaches links at once: once their pins are gone, the kernel does it in its own time.
