@@ -12,10 +12,14 @@ use nix::{
     sys::{
         stat::{major, minor},
         statfs::{FsType, statfs},
+        statvfs::{FsFlags, statvfs},
     },
 };
 
-use crate::{Error, Result, netns::NetworkNamespace};
+use crate::{
+    Error, Result,
+    netns::{NetworkNamespace, unescape},
+};
 
 /// `BPF_FS_MAGIC` in the kernel's `magic.h`.
 const MAGIC: FsType = FsType(0xcafe_4a11);
@@ -110,10 +114,40 @@ impl BpfFs {
         Ok(Self { path })
     }
 
+    /// Refuses a file system in which nothing can be changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnlyBpfFs`].
+    pub fn require_writable(&self) -> Result<()> {
+        if is_read_only(&self.path) {
+            return Err(Error::ReadOnlyBpfFs(self.path.clone()));
+        }
+        Ok(())
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Whether the file system at `path`, or its mount there, is read-only; `false` where that cannot be seen.
+pub(crate) fn is_read_only(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|status| status.flags().contains(FsFlags::ST_RDONLY))
+}
+
+/// Where BPF file systems are mounted, as this process sees it.
+pub(crate) fn mounts() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts
+        .lines()
+        .filter_map(|line| {
+            let (fields, kind) = line.split_once(" - ")?;
+            let target = fields.split(' ').nth(4)?;
+            kind.starts_with("bpf ").then(|| unescape(target).into())
+        })
+        .collect()
 }
 
 fn private(path: &Path) -> Error {

@@ -22,11 +22,27 @@ pub enum Capability {
     Perfmon,
     /// To bind ports that are privileged.
     NetBindService,
+    /// To open pins of others, and to make some in directories of others.
+    DacOverride,
+    /// To look into processes of others.
+    SysPtrace,
     /// To mount, to enter namespaces, and to look at objects of others.
     SysAdmin,
 }
 
 impl Capability {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Bpf,
+        Self::NetAdmin,
+        Self::NetRaw,
+        Self::Perfmon,
+        Self::NetBindService,
+        Self::DacOverride,
+        Self::SysPtrace,
+        Self::SysAdmin,
+    ];
+
     /// Its name, such as `CAP_BPF`.
     pub fn name(self) -> &'static str {
         match self {
@@ -35,6 +51,8 @@ impl Capability {
             Self::NetRaw => "CAP_NET_RAW",
             Self::Perfmon => "CAP_PERFMON",
             Self::NetBindService => "CAP_NET_BIND_SERVICE",
+            Self::DacOverride => "CAP_DAC_OVERRIDE",
+            Self::SysPtrace => "CAP_SYS_PTRACE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
         }
     }
@@ -47,8 +65,15 @@ impl Capability {
             Self::NetRaw => CapabilitySet::NET_RAW,
             Self::Perfmon => CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN,
             Self::NetBindService => CapabilitySet::NET_BIND_SERVICE,
+            Self::DacOverride => CapabilitySet::DAC_OVERRIDE,
+            Self::SysPtrace => CapabilitySet::SYS_PTRACE,
             Self::SysAdmin => CapabilitySet::SYS_ADMIN,
         }
+    }
+
+    /// Whether a set has it, or another that includes it.
+    pub(crate) fn is_in(self, set: CapabilitySet) -> bool {
+        set.intersects(self.any_of())
     }
 }
 
@@ -84,7 +109,7 @@ pub fn require(operation: &str, needed: &[Capability]) -> Result<()> {
 }
 
 /// Whether capabilities are those of the whole system; assumed where /proc does not tell.
-fn is_initial_user_namespace() -> bool {
+pub(crate) fn is_initial_user_namespace() -> bool {
     fs::metadata("/proc/self/ns/user")
         .map_or(true, |namespace| namespace.ino() == INITIAL_USER_NAMESPACE)
 }

@@ -6,7 +6,11 @@
 //!
 //! To add an error: add the variant with its line, then its row in `Error::class`, then its hint.
 
-use std::{io, net::IpAddr, path::PathBuf};
+use std::{
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use crate::capability::Capability;
 
@@ -334,6 +338,10 @@ pub enum Error {
         namespace: Option<String>,
     },
 
+    /// Nothing can be changed in the BPF file system.
+    #[error("the BPF file system is mounted read-only: nothing can be changed in {}", .0.display())]
+    ReadOnlyBpfFs(PathBuf),
+
     // What the kernel cannot do.
     /// The kernel is older than the programs need.
     #[error("Linux {found} is too old: demux needs {needed} or newer")]
@@ -461,6 +469,27 @@ impl Error {
         }
     }
 
+    /// Why something pinned at `path`, or the pin itself, could not be had to change it: `operation` reads
+    /// on after the words "not permitted to".
+    pub(crate) fn unchangeable(
+        operation: impl Into<String>,
+        path: &Path,
+        source: impl Into<io::Error>,
+    ) -> Self {
+        let source = source.into();
+        if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            return Self::ReadOnlyBpfFs(path.to_owned());
+        }
+        Self::privileged(operation, source, Capability::DacOverride)
+    }
+
+    /// Whether it says that a pin may not be opened, or not in a read-only file system: links and programs
+    /// cannot be opened to be read alone.
+    pub(crate) fn keeps_a_pin_shut(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem))
+    }
+
     /// An [`Error::Unexpected`]: `operation` reads on after the word "cannot".
     pub fn unexpected(operation: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Unexpected {
@@ -552,6 +581,7 @@ impl Error {
             Self::Unsupported { .. } => ("unsupported", Status::Unsupported),
 
             Self::CannotMount { .. } => ("bpffs_unavailable", Status::Failed),
+            Self::ReadOnlyBpfFs(_) => ("read_only_bpffs", Status::Failed),
             Self::BadCapture { .. } => ("bad_capture", Status::Failed),
             Self::BadConfiguration { .. } => ("bad_configuration", Status::Failed),
             Self::InvalidMessage { .. } => ("invalid_message", Status::Failed),
@@ -674,6 +704,10 @@ impl Error {
             Self::KernelTooOld { needed, .. } => format!("boot Linux {needed} or newer"),
             Self::CannotMount { path, .. } => format!(
                 "as root: mount -t bpf bpf {}; or choose another with --bpffs PATH",
+                path.display()
+            ),
+            Self::ReadOnlyBpfFs(path) => format!(
+                "as root: mount -o remount,rw $(findmnt -n -o TARGET -T {})",
                 path.display()
             ),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

@@ -26,6 +26,7 @@ pub mod clock;
 pub mod connections;
 pub mod daemon;
 mod demux;
+pub mod doctor;
 pub mod error;
 pub mod ethtool;
 pub mod exec;

@@ -178,7 +178,20 @@ pub fn programs() -> &'static [&'static str] {
 }
 
 fn not_loaded(error: &(dyn std::error::Error + 'static)) -> Error {
-    Error::unexpected("load the BPF object", chain(error))
+    Error::unexpected("load the BPF object", shortened(&chain(error)))
+}
+
+/// A text without its middle, where it is long: the verifier may write megabytes, of which the end says why.
+fn shortened(text: &str) -> String {
+    const BEGIN: usize = 200;
+    const END: usize = 800;
+    let count = text.chars().count();
+    if count <= BEGIN + END {
+        return text.to_owned();
+    }
+    let begin: String = text.chars().take(BEGIN).collect();
+    let end: String = text.chars().skip(count - END).collect();
+    format!("{begin} … {end}")
 }
 
 /// An error with everything that caused it, in one line.
@@ -193,4 +206,18 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = error.source();
     }
     text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_loses_its_middle_alone() {
+        assert_eq!(shortened("short"), "short");
+        let long = format!("begin {} end", "é".repeat(10_000));
+        let short = shortened(&long);
+        assert_eq!(short.chars().count(), 200 + 3 + 800);
+        assert!(short.starts_with("begin ") && short.ends_with(" end"));
+    }
 }

@@ -31,6 +31,7 @@ use crate::{
     },
     bpf,
     bpffs::BpfFs,
+    capability::{Capability, require},
     netns::NetworkNamespace,
     object,
     state::{Instance, Lock, Paths},
@@ -152,6 +153,9 @@ fn is_pinned(paths: &Paths, name: &str) -> bool {
         Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
+/// What loading them takes.
+const OWN_PORTS: &[Capability] = &[Capability::Bpf, Capability::NetAdmin, Capability::Perfmon];
+
 /// Attaches programs, as many of them as the kernel admits, and returns why it does not admit the rest.
 fn attach_all(paths: &Paths, tables: &Tables, names: &[&str]) -> Result<Option<String>> {
     if names.is_empty() {
@@ -161,6 +165,10 @@ fn attach_all(paths: &Paths, tables: &Tables, names: &[&str]) -> Result<Option<S
         Ok(root) => root,
         Err(error) => return Ok(Some(format!("there are no control groups: {error}"))),
     };
+    // Bindings work without, and whoever makes one is told.
+    if let Err(error) = require("load programs for bind(2)", OWN_PORTS) {
+        return Ok(Some(error.to_string()));
+    }
     let mut ebpf = object::open(paths, tables)?;
     let mut shortcoming = None;
     for (index, name) in names.iter().enumerate() {

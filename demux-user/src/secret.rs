@@ -28,7 +28,8 @@ pub(crate) fn write(paths: &Paths, secret: &Secret) -> Result<()> {
 pub(crate) fn read(paths: &Paths) -> Result<Secret> {
     let path = paths.map(map::SECRET);
     let failed = |source| Error::io(format!("read {}", path.display()), source);
-    let fd = bpf::object_get(&path, false).map_err(failed)?;
+    let fd = bpf::object_get(&path, false)
+        .map_err(|source| Error::unchangeable(format!("read {}", path.display()), &path, source))?;
     let mut secret = Secret::ZERO;
     match bpf::map_lookup(fd.as_fd(), 0u32.as_bytes(), secret.as_mut_bytes()) {
         Ok(true) => Ok(secret),

@@ -32,14 +32,17 @@ fn users_without_capabilities_are_told_which_are_missing() {
     for line in ["load v0", "load v0 --check", "load nosuch0"] {
         demux
             .refused_with(line, 4, "permission_denied", as_nobody)
-            .says(&["load BPF programs", "CAP_BPF and CAP_NET_ADMIN missing"])
+            .says(&[
+                "load BPF programs",
+                "CAP_BPF and CAP_NET_ADMIN and CAP_PERFMON missing",
+            ])
             .hints(&["root"]);
     }
     demux.ok("load v0 --max-connections 64");
     for line in ["unload v0", "unload --all"] {
         demux
             .refused_with(line, 4, "permission_denied", as_nobody)
-            .says(&["CAP_BPF"]);
+            .says(&["CAP_BPF and CAP_NET_ADMIN missing"]);
     }
     for line in [
         "status",

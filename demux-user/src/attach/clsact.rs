@@ -90,7 +90,7 @@ pub fn filters(ifindex: u32) -> Result<Vec<Filter>> {
 pub fn find(ifindex: u32, pin: &Path) -> Result<Option<Filter>> {
     match find_own(ifindex, pin) {
         // Programs are their owner's alone, but everybody may see what is on an interface.
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+        Err(error) if error.keeps_a_pin_shut() => {
             Ok(filters(ifindex)?.into_iter().find(Filter::is_of_demux))
         }
         found => found,

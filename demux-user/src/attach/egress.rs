@@ -2,7 +2,7 @@
 //!
 //! Without egress, demux works on what arrives alone; so nothing here fails a load.
 
-use std::{fmt, fs, io};
+use std::{fmt, fs};
 
 use demux_common::layout::program;
 
@@ -148,9 +148,7 @@ pub struct Found {
 /// Where a pin cannot be read or rtnetlink cannot be asked.
 pub fn find(paths: &Paths, ifindex: u32) -> Result<Option<Found>> {
     let link = match pinned_link(&paths.egress_link(ifindex)) {
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
-            Some((None, true))
-        }
+        Err(error) if error.keeps_a_pin_shut() => Some((None, true)),
         link => link?.map(|link| (Some(link.program_id), link.ifindex == Some(ifindex))),
     };
     if let Some((program_id, is_attached)) = link {

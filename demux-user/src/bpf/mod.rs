@@ -9,6 +9,7 @@ mod info;
 mod map;
 mod memory;
 mod object;
+mod probe;
 mod query;
 mod test_run;
 
@@ -23,6 +24,7 @@ pub use self::{
     map::{map_delete, map_get_next_key, map_lookup, map_update, map_update_batch},
     memory::{MappedWords, synchronize},
     object::{link_detach, link_ids, link_open_by_id, object_get, object_pin, program_open_by_id},
+    probe::{has_batches, has_link_update, mappable_array, passing_program},
     query::{netns_program_count, tcx_egress_programs},
     test_run::{TestRunOutcome, test_run},
 };

@@ -25,6 +25,8 @@ use crate::{
 /// long as --ttl says. One port serves many remotes.
 ///
 /// Ports that are reserved, bound, or held by a socket of the kernel are never chosen.
+///
+/// It needs CAP_DAC_OVERRIDE where another user, such as root, has loaded.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

@@ -55,6 +55,10 @@ const FALLBACKS: Words<Fallback> = Words {
 /// see demux xsks). While nobody has sockets there, --fallback says what happens.
 ///
 /// Several are bound together, or none. Without --name, names are generated and printed.
+///
+/// It needs CAP_DAC_OVERRIDE where another user, such as root, has loaded; CAP_NET_BIND_SERVICE for
+/// privileged ports. Without CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, processes are not kept away from the ports of
+/// bindings to drop, reject or xsk, and a warning says so.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

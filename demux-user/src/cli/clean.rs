@@ -20,6 +20,8 @@ use crate::{
 /// Also what commands left behind that were killed while they loaded. The state of a namespace that
 /// is alive stays, loaded or not; of its connection table, rows that have expired are swept out. They
 /// are absent anyway, and their place is taken when it is needed.
+///
+/// It needs CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_OVERRIDE, to see which namespaces are alive.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:\n  demux clean")]
 pub(super) struct Args {}

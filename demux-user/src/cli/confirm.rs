@@ -12,6 +12,8 @@ use crate::{
 /// Keep the default that --try put on probation
 ///
 /// Run it from a new connection: that you could make one is what there is to confirm.
+///
+/// It needs CAP_DAC_OVERRIDE where another user, such as root, has loaded.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:\n  demux set default=drop --try 60\n  demux confirm")]
 pub(super) struct Args {}

@@ -125,6 +125,10 @@ impl<'a> Context<'a> {
         self.format.is_json()
     }
 
+    pub(super) fn is_verbose(&self) -> bool {
+        self.global.verbose
+    }
+
     /// Where results go.
     pub(super) fn out(&mut self) -> &mut dyn Write {
         self.out

@@ -18,6 +18,9 @@ use crate::{
 /// It runs in the foreground until SIGTERM or SIGINT, and serves one network namespace. SIGHUP makes it
 /// read the configuration again; a broken one is refused, and the old one stays. What it holds ends with
 /// it: packets of its owners' bindings then go to the fallbacks of these.
+///
+/// It needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW, and CAP_DAC_OVERRIDE where another user, such as root,
+/// has loaded.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

@@ -23,6 +23,9 @@ use crate::{
 ///
 /// Exit status: that of the program; 128 and the number of the signal that killed it; 127 where it is
 /// not found, 126 where it cannot be executed, and 125 where demux has failed.
+///
+/// It needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; and CAP_DAC_OVERRIDE to make a control group, and where
+/// another user, such as root, has loaded.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

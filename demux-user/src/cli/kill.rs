@@ -20,6 +20,9 @@ use crate::{
 ///
 /// The filter is that of demux connections; an empty one is refused. demux kill state all ends every
 /// connection, the one over which you are logged in included.
+///
+/// It needs CAP_NET_ADMIN; CAP_NET_RAW where a reset is to be sent; and CAP_DAC_OVERRIDE where another
+/// user, such as root, has loaded, which is all that --forget needs. --dry-run needs nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

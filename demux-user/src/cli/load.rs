@@ -90,6 +90,9 @@ const TRACKS: Words<Track> = Words {
 ///
 /// On an interface that is loaded already this is a note where every given option equals the
 /// running one, and otherwise a conflict (exit status 5) that names the command to apply them.
+///
+/// It needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; CAP_DAC_OVERRIDE where the BPF file system, or what is pinned
+/// there, belongs to another user, as to root; CAP_SYS_ADMIN only to mount that file system.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

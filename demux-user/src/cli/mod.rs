@@ -12,6 +12,7 @@ mod connections;
 mod context;
 mod counters;
 mod daemon;
+mod doctor;
 mod dump;
 mod events;
 mod exec;
@@ -169,6 +170,7 @@ enum Command {
     Explain(explain::Args),
     Events(events::Args),
     Trace(trace::Args),
+    Doctor(doctor::Args),
     Exec(exec::Args),
     Daemon(daemon::Args),
     Maps(maps::Args),
@@ -215,6 +217,7 @@ impl Command {
             Self::Explain(args) => args.run(context),
             Self::Events(args) => args.run(context),
             Self::Trace(args) => args.run(context),
+            Self::Doctor(args) => args.run(context),
             Self::Exec(args) => args.run(context),
             Self::Daemon(args) => args.run(context),
             Self::Maps(args) => args.run(context),

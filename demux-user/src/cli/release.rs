@@ -19,6 +19,8 @@ use crate::{
 ///
 /// Only a reservation is given back. A connection that has begun is none any more; `demux kill` ends
 /// it.
+///
+/// It needs CAP_DAC_OVERRIDE where another user, such as root, has loaded.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:\n  demux release tcp 10.0.0.2:40000 192.0.2.7:443")]
 pub(super) struct Args {

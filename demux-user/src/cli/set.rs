@@ -17,6 +17,9 @@ use crate::{
 /// none).
 ///
 /// `--try SECONDS` puts a default on probation, as with `demux load`.
+///
+/// It needs CAP_DAC_OVERRIDE where another user, such as root, has loaded; and CAP_NET_ADMIN for a default
+/// other than pass, to look for what it could break.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

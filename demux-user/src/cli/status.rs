@@ -1,7 +1,5 @@
 //! `demux status`: the instance and its interfaces.
 
-use std::io;
-
 use demux_common::config::{Config, Interface, Policy, Reply};
 
 use super::{
@@ -9,7 +7,7 @@ use super::{
     context::{Context, Opened, cannot_write},
 };
 use crate::{
-    Error, Result,
+    Result,
     attach::{self, Hook, PinnedLink, egress},
     connections::Reader,
     interface::{self, Interface as Device},
@@ -40,7 +38,8 @@ impl Args {
     }
 }
 
-fn status(opened: &Opened) -> Result<Status> {
+/// The state of an instance, with what the user should look at.
+pub(super) fn status(opened: &Opened) -> Result<Status> {
     let Opened { tables, paths } = opened;
     let namespace = NetworkNamespace::current()?;
     let config = tables.config()?;
@@ -109,9 +108,8 @@ fn link(paths: &Paths, ifindex: u32) -> Result<Link> {
     match attach::pinned_link(&paths.xdp_link(ifindex)) {
         Ok(Some(link)) => Ok(Link::Pinned(link)),
         Ok(None) => Ok(Link::Absent),
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
-            Ok(Link::Secret)
-        }
+        // Links cannot be opened to be read alone, so a read-only file system keeps them secret, too.
+        Err(error) if error.keeps_a_pin_shut() => Ok(Link::Secret),
         Err(error) => Err(error),
     }
 }

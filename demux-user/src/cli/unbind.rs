@@ -11,6 +11,8 @@ use crate::{
 /// End a binding
 ///
 /// Its packets find the next less specific binding, or none, from the next one on.
+///
+/// It needs CAP_DAC_OVERRIDE where another user, such as root, has loaded.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = EXAMPLES,

@@ -17,6 +17,8 @@ use crate::{
 /// Without demux, what `demux status` says under removal does the same: `rm -r` of a directory, and
 /// on kernels before 6.6 a `tc filter del` for each interface.
 /// `ip link set … xdp off` does not: the program is held by a link.
+///
+/// It needs CAP_BPF and CAP_NET_ADMIN, and CAP_DAC_OVERRIDE where another user, such as root, has loaded.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

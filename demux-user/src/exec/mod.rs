@@ -20,6 +20,7 @@ use crate::{
     Error, Result,
     attach::cgroup::{Refusal, attach_connect},
     bpffs::BpfFs,
+    capability::{Capability, require},
     netns::NetworkNamespace,
     object, ports,
     sources::{self, Changes},
@@ -91,6 +92,11 @@ pub fn run(bpffs: &BpfFs, request: &ExecRequest) -> Result<Execution> {
 
 /// Makes the control group, with the hooks attached.
 fn hook(bpffs: &BpfFs, request: &ExecRequest) -> Result<Guard> {
+    // Without CAP_PERFMON the verifier follows so many more paths that it gives up on the allocator.
+    require(
+        "choose source ports for a program",
+        &[Capability::Bpf, Capability::NetAdmin, Capability::Perfmon],
+    )?;
     let namespace = NetworkNamespace::current()?;
     let instance = Instance::open(bpffs, namespace.cookie(), Lock::Exclusive)?;
     let tables = Tables::open(&instance, Access::ReadWrite)?;

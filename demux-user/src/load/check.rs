@@ -68,6 +68,7 @@ pub struct Check {
 pub fn check(bpffs: Option<&BpfFs>, names: &[String], options: &LoadOptions) -> Result<Vec<Check>> {
     let devices = admitted(names, options)?;
     let capacities = options.capacities()?;
+    bpffs.map(BpfFs::require_writable).transpose()?;
     let running = bpffs.map(open).transpose()?.flatten();
     devices
         .iter()

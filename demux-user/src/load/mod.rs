@@ -152,11 +152,21 @@ pub fn load(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<Ve
     }
 }
 
-/// What every command that loads or attaches needs of the machine.
+/// What every command that loads or attaches needs of the machine. Without CAP_PERFMON the verifier
+/// admits only programs whose bounds it can prove against speculation, too, and not these.
 pub(crate) fn require_system() -> Result<()> {
     kernel::require_minimum()?;
     require(
         "load BPF programs",
+        &[Capability::Bpf, Capability::NetAdmin, Capability::Perfmon],
+    )
+}
+
+/// What every command that detaches needs of the machine.
+fn require_system_to_unload() -> Result<()> {
+    kernel::require_minimum()?;
+    require(
+        "detach BPF programs",
         &[Capability::Bpf, Capability::NetAdmin],
     )
 }

@@ -1,6 +1,6 @@
 //! Taking demux off interfaces, and confirming what is on probation.
 
-use super::{interfaces, require_system};
+use super::{interfaces, require_system_to_unload};
 use crate::{
     Error, Result,
     bpffs::BpfFs,
@@ -18,7 +18,7 @@ use crate::{
 ///
 /// [`Error::NotLoaded`], [`Error::NotAttached`]; nothing is changed then.
 pub fn unload(bpffs: &BpfFs, names: &[String]) -> Result<Vec<String>> {
-    require_system()?;
+    require_system_to_unload()?;
     let instance = open(bpffs)?;
     let tables = Tables::open(&instance, Access::ReadWrite)?;
     let entries = tables.interfaces()?;
@@ -43,7 +43,7 @@ pub fn unload(bpffs: &BpfFs, names: &[String]) -> Result<Vec<String>> {
 ///
 /// [`Error::NotLoaded`], or where a pin cannot be removed.
 pub fn unload_all(bpffs: &BpfFs) -> Result<()> {
-    require_system()?;
+    require_system_to_unload()?;
     open(bpffs)?.remove()
 }
 

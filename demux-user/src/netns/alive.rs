@@ -12,7 +12,10 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 
 use super::{cookie_of_this_thread, is_namespace};
-use crate::{Error, Result, capability::Capability};
+use crate::{
+    Error, Result,
+    capability::{Capability, require},
+};
 
 /// The cookies of all network namespaces that something visible from here keeps alive: a thread, an open
 /// descriptor, or a mount such as those of `ip netns`.
@@ -22,8 +25,18 @@ use crate::{Error, Result, capability::Capability};
 ///
 /// # Errors
 ///
-/// Where `/proc` cannot be read, or without CAP_SYS_ADMIN to visit namespaces.
+/// Where `/proc` cannot be read; [`Error::MissingCapability`] without CAP_SYS_ADMIN to visit namespaces,
+/// or without CAP_SYS_PTRACE and CAP_DAC_OVERRIDE, since what processes of others keep alive would then
+/// look dead.
 pub fn all_cookies() -> Result<BTreeSet<u64>> {
+    require(
+        "see the network namespaces of all processes",
+        &[
+            Capability::SysAdmin,
+            Capability::SysPtrace,
+            Capability::DacOverride,
+        ],
+    )?;
     in_all(cookie_of_this_thread)?
         .into_iter()
         .map(|cookie| cookie.map_err(cannot_visit))

@@ -24,7 +24,7 @@ const NETDEV_XDP_ACT_RX_SG: u64 = 1 << 5;
 
 /// The largest MTU every native driver takes without support for packets of several buffers:
 /// a page less room for headers and the end of the buffer.
-const ONE_BUFFER: u32 = 3500;
+pub(crate) const ONE_BUFFER: u32 = 3500;
 
 /// What is known about attaching to an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use std::{fmt, io, net::SocketAddr, os::fd::AsFd as _};
 
 use aya_obj::generated::bpf_attach_type;
 
-pub(crate) use self::driver::takes_sent_frames;
 pub use self::driver::{DriverReport, Native, report};
+pub(crate) use self::driver::{ONE_BUFFER, takes_sent_frames};
 use crate::{
     Error, Result, bpf,
     capability::Capability,

@@ -10,6 +10,7 @@ mod counters;
 mod error;
 mod events;
 mod explanation;
+mod findings;
 mod json;
 mod killed;
 mod list;
@@ -35,6 +36,7 @@ pub use self::{
     error::{ErrorView, write_error},
     events::EventView,
     explanation::{ExplanationRow, write_explanation},
+    findings::{FindingRow, write_findings},
     killed::KilledRow,
     list::{Column, List, Row, left, right},
     loaded::{LoadedRow, NameRow},

@@ -13,6 +13,12 @@ mod paths;
 
 use std::{fs, io, os::fd::AsFd as _, path::Path, time::Duration};
 
+pub(crate) use self::access::mode_to_pass;
+use rustix::{
+    fs::{Access, AtFlags, CWD, accessat},
+    io::Errno,
+};
+
 use self::lock::LockedDirectory;
 pub use self::{
     access::reading_group,
@@ -38,7 +44,8 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// [`Error::NotLoaded`] where there is none, [`Error::Locked`] where another command keeps it.
+    /// [`Error::NotLoaded`] where there is none, [`Error::Locked`] where another command keeps it,
+    /// [`Error::ReadOnlyBpfFs`] where it is opened to write and nothing can be written.
     pub fn open(bpffs: &BpfFs, id: u64, lock: Lock) -> Result<Self> {
         Self::open_within(bpffs, id, lock, WAIT)
     }
@@ -51,6 +58,9 @@ impl Instance {
     pub fn open_within(bpffs: &BpfFs, id: u64, lock: Lock, wait: Duration) -> Result<Self> {
         let paths = Paths::of_instance(bpffs, id);
         let lock = LockedDirectory::open(paths.directory(), lock, wait)?.ok_or(Error::NotLoaded)?;
+        if lock.mode() == Lock::Exclusive {
+            bpffs.require_writable()?;
+        }
         Ok(Self { id, paths, lock })
     }
 
@@ -132,17 +142,35 @@ fn entries(directory: &Path) -> Result<Vec<String>> {
 
 /// Removes all pins, those of links first, which is what ends them.
 fn remove_tree(paths: &Paths) -> Result<()> {
+    require_removable(paths.directory())?;
     detach_links(&paths.links());
     delete_filters(paths)?;
     for directory in [&paths.links(), &paths.programs(), paths.directory()] {
         match fs::remove_dir_all(directory) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io(format!("remove {}", directory.display()), source));
+                let operation = format!("remove {}", directory.display());
+                return Err(Error::unchangeable(operation, directory, source));
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Refuses to begin what would end half-done: the directory itself is removed last, from one that may be
+/// another user's.
+fn require_removable(directory: &Path) -> Result<()> {
+    let Some(parent) = directory.parent() else {
+        return Ok(());
+    };
+    match accessat(CWD, parent, Access::WRITE_OK, AtFlags::EACCESS) {
+        Err(source @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => {
+            let operation = format!("remove {}", directory.display());
+            Err(Error::unchangeable(operation, directory, source))
+        }
+        // Removing tells whatever else is wrong.
+        _ => Ok(()),
+    }
 }
 
 /// Detaches links at once: once their pins are gone, the kernel does it in its own time.

@@ -73,11 +73,14 @@ impl NewInstance {
         let published = Paths::of_instance(&self.bpffs, self.id);
         let _root = lock_root(&self.bpffs, Instant::now() + WAIT)?;
         fs::rename(self.paths.directory(), published.directory()).map_err(|source| {
-            Error::io(
-                format!("publish {}", published.directory().display()),
+            let directory = published.directory();
+            Error::unchangeable(
+                format!("publish {}", directory.display()),
+                directory,
                 source,
             )
         })?;
+        access::let_through(self.bpffs.path());
         let lock = self.lock.take().expect("only publishing takes the lock");
         Ok(Instance {
             id: self.id,
@@ -97,11 +100,13 @@ impl Drop for NewInstance {
 }
 
 pub(super) fn open_or_create(bpffs: &BpfFs, id: u64, wait: Duration) -> Result<Opened> {
+    bpffs.require_writable()?;
     let deadline = Instant::now() + wait;
     let paths = Paths::of_instance(bpffs, id);
     loop {
         match LockedDirectory::attempt(paths.directory(), Lock::Exclusive)? {
             Attempt::Locked(lock) => {
+                access::let_through(bpffs.path());
                 return Ok(Opened::Existing(Instance { id, paths, lock }));
             }
             Attempt::Busy => pause(paths.directory(), deadline)?,

@@ -29,7 +29,7 @@ impl Paths {
         bpffs.path().join(ROOT)
     }
 
-    pub(super) fn of_instance(bpffs: &BpfFs, id: u64) -> Self {
+    pub(crate) fn of_instance(bpffs: &BpfFs, id: u64) -> Self {
         Self {
             directory: Self::root(bpffs).join(id.to_string()),
         }

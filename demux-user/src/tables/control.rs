@@ -41,8 +41,9 @@ impl Control {
     /// Where it cannot be opened, as without permission.
     pub fn open(paths: &Paths) -> Result<Self> {
         let path = paths.program(program::CONTROL);
-        let program = bpf::object_get(&path, false)
-            .map_err(|source| Error::io(format!("open {}", path.display()), source))?;
+        let program = bpf::object_get(&path, false).map_err(|source| {
+            Error::unchangeable(format!("run {}", path.display()), &path, source)
+        })?;
         Ok(Self { program })
     }
 

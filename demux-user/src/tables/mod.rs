@@ -92,6 +92,12 @@ impl Tables {
                         found: format!("without a map {name}"),
                         expected: LAYOUT_VERSION.to_string(),
                     }
+                } else if access == Access::ReadWrite {
+                    Error::unchangeable(
+                        format!("open {} to change it", path.display()),
+                        &path,
+                        source,
+                    )
                 } else {
                     Error::io(format!("open {}", path.display()), source)
                 }

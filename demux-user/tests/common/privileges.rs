@@ -1,18 +1,26 @@
 //! What a command may do, taken away from it before it starts.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     os::unix::{
         fs::{PermissionsExt as _, chown},
         process::CommandExt as _,
     },
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
+};
+use rustix::{
+    process::{Gid, Uid},
+    thread::{
+        CapabilitySet, CapabilitySets, configure_capability_in_ambient_set, set_capabilities,
+        set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    },
 };
 use tempfile::TempDir;
 
@@ -35,9 +43,51 @@ impl PublicBinary {
         Self { directory }
     }
 
+    /// Makes of `command` the same command run by a user with these groups, besides one of its own with the
+    /// same number, and with these capabilities alone. What `command` was to do before it starts is forgotten.
+    pub fn run_as_member(
+        &self,
+        command: &mut Command,
+        user: u32,
+        groups: &[u32],
+        capabilities: CapabilitySet,
+    ) {
+        let mut public = self.copy_of(command);
+        if let [group, ..] = groups {
+            with_group(&mut public, *group);
+        }
+        let groups: Vec<Gid> = groups.iter().map(|&group| Gid::from_raw(group)).collect();
+        before_exec(&mut public, move || {
+            set_thread_groups(&groups)?;
+            let group = Gid::from_raw(user);
+            set_thread_res_gid(group, group, group)?;
+            set_keep_capabilities(true)?;
+            let user = Uid::from_raw(user);
+            set_thread_res_uid(user, user, user)?;
+            let sets = CapabilitySets {
+                effective: capabilities,
+                permitted: capabilities,
+                inheritable: capabilities,
+            };
+            set_capabilities(None, sets)?;
+            for capability in capabilities.iter() {
+                configure_capability_in_ambient_set(capability, true)?;
+            }
+            Ok(())
+        });
+        *command = public;
+    }
+
     /// Makes of `command` the same command run by a user without any right, who is in the group with the
     /// same number.
     pub fn run_as(&self, command: &mut Command, id: u32) {
+        let mut public = self.copy_of(command);
+        // Without the groups of the caller: that is what `groups` and `uid` do for root.
+        public.uid(id).gid(id);
+        *command = public;
+    }
+
+    fn copy_of(&self, command: &Command) -> Command {
         let mut public = Command::new(self.directory.path().join("demux"));
         public.args(command.get_args());
         for (name, value) in command.get_envs() {
@@ -46,9 +96,8 @@ impl PublicBinary {
                 None => public.env_remove(name),
             };
         }
-        // Without the groups of the caller: that is what `groups` and `uid` do for root.
-        public.uid(id).gid(id).current_dir("/");
-        *command = public;
+        public.current_dir("/").stdin(Stdio::null());
+        public
     }
 }
 
@@ -81,6 +130,42 @@ pub fn without_control_groups(command: &mut Command) {
         umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH)?;
         Ok(())
     });
+}
+
+/// Gives a command an /etc/group of its own, in which the group demux has this number.
+pub fn with_group(command: &mut Command, number: u32) {
+    let mut groups = tempfile::NamedTempFile::new().unwrap();
+    writeln!(groups, "root:x:0:\ndemux:x:{number}:").unwrap();
+    let all = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(groups.path(), all).unwrap();
+    before_exec(command, move || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let all = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+        mount(None::<&str>, "/", None::<&str>, all, None::<&str>)?;
+        let bind = MsFlags::MS_BIND;
+        mount(
+            Some(groups.path()),
+            "/etc/group",
+            None::<&str>,
+            bind,
+            None::<&str>,
+        )?;
+        Ok(())
+    });
+}
+
+/// Lets nobody write to a mounted file system any more, or again.
+pub fn remount_read_only(path: &Path, read_only: bool) {
+    let mut flags = MsFlags::MS_REMOUNT;
+    flags.set(MsFlags::MS_RDONLY, read_only);
+    mount(None::<&str>, path, None::<&str>, flags, None::<&str>).unwrap();
+}
+
+/// As [`remount_read_only`], of the mount alone and not of the file system.
+pub fn remount_mount_read_only(path: &Path, read_only: bool) {
+    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    flags.set(MsFlags::MS_RDONLY, read_only);
+    mount(None::<&str>, path, None::<&str>, flags, None::<&str>).unwrap();
 }
 
 /// Gives what members of the group demux may read, with the modes that demux chose, to another group.

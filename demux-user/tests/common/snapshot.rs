@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aya_obj::generated::bpf_map_type;
 use demux_common::{binding::PortSlot, layout::map};
 use demux_user::{
     attach::egress,
@@ -125,6 +126,10 @@ fn entries(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
         return cpus(path);
     }
     let map = bpf::object_get(path, true).unwrap();
+    if bpf::map_info(map.as_fd()).unwrap().map_type == bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32 {
+        // What is in a ring is told once, to whoever listens.
+        return BTreeMap::new();
+    }
     let mut reader = BatchReader::new(map.as_fd()).unwrap();
     let mut entries = BTreeMap::new();
     while let Some(batch) = reader.next_batch().unwrap() {
