@@ -58,9 +58,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn on_this_kernel(args: &Args, path: &OsStr, runner: Option<&[String]>) -> Result<Tally> {
-    let mut cargo = process::cargo();
+    // Linked as for the virtual machines, so that nothing is built twice, and as what is shipped.
+    let mut cargo = build::static_cargo("test");
     cargo
-        .args(["test", "--workspace", "--exclude", "demux-ebpf"])
+        .args(["--workspace", "--exclude", "demux-ebpf"])
         .arg("--no-fail-fast")
         .args(&args.name_filter)
         .env("PATH", path)

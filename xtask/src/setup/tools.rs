@@ -11,13 +11,17 @@ use anyhow::{Context as _, Result};
 use crate::{apt, process};
 
 /// A program and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("bpftool", "bpftool"),
     ("curl", "curl"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
+    ("mandoc", "mandoc"),
     ("nmap", "nmap"),
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("systemd-analyze", "systemd"),
+    ("systemd-sysusers", "systemd"),
+    ("zsh-static", "zsh-static"),
 ];
 
 /// Where unpacked programs keep the data that they look for below `/usr/share`, and the option that
@@ -27,8 +31,9 @@ const DATA: [(&str, &str, &[&str]); 2] = [
     ("nmap", "--datadir", &["usr/share/nmap"]),
 ];
 
-/// Where below a directory of libraries one of nmap's is that only an installation would link into it.
-const ALTERNATIVE: &str = "blas";
+/// Where below a directory of libraries some are that only an installed program finds: one of nmap's, those
+/// of systemd.
+const ALTERNATIVES: [&str; 2] = ["blas", "systemd"];
 
 /// The programs that tests call.
 pub(crate) struct Tools {
@@ -75,8 +80,8 @@ fn wrap(program: &str, root: &Path, directory: &Path) -> Result<()> {
         .with_context(|| format!("the package of {program} does not contain it"))?;
     let quoted = |path: &Path| process::quoted(path.as_os_str());
     let libraries = apt::library_directories(root).into_iter().flat_map(|path| {
-        let alternative = Some(path.join(ALTERNATIVE)).filter(|path| path.is_dir());
-        iter::once(path).chain(alternative)
+        let alternatives = ALTERNATIVES.map(|name| path.join(name));
+        iter::once(path).chain(alternatives.into_iter().filter(|path| path.is_dir()))
     });
     let mut line = format!(
         "LD_LIBRARY_PATH={} exec {}",
