@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{apt, process};
 
-/// A program and the Debian package that has it.
+/// A program and the Debian packages that have it and its data.
 const PROGRAMS: [(&str, &str); 10] = [
     ("bpftool", "bpftool"),
     ("curl", "curl"),
@@ -21,7 +21,7 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("systemd-analyze", "systemd"),
     ("systemd-sysusers", "systemd"),
-    ("zsh-static", "zsh-static"),
+    ("zsh-static", "zsh-static zsh-common"),
 ];
 
 /// Where unpacked programs keep the data that they look for below `/usr/share`, and the option that
@@ -30,6 +30,18 @@ const DATA: [(&str, &str, &[&str]); 2] = [
     ("qemu", "-L", &["usr/share/qemu", "usr/share/seabios"]),
     ("nmap", "--datadir", &["usr/share/nmap"]),
 ];
+
+/// As [`DATA`], of a program that reads a list of directories from a variable.
+const LISTS: [(&str, &str, &[&str]); 1] = [(
+    "zsh",
+    "FPATH",
+    &[
+        "usr/share/zsh/functions/Completion",
+        "usr/share/zsh/functions/Completion/Base",
+        "usr/share/zsh/functions/Completion/Unix",
+        "usr/share/zsh/functions/Completion/Zsh",
+    ],
+)];
 
 /// Where below a directory of libraries some are that only an installed program finds: one of nmap's, those
 /// of systemd.
@@ -57,7 +69,8 @@ impl Tools {
         if !busybox.exists() || !missing.iter().all(is_there) {
             apt::require("busybox-static")?;
             let mut packages = vec!["busybox-static".to_owned()];
-            packages.extend(missing.iter().map(|(_, package)| (*package).to_owned()));
+            let more = missing.iter().flat_map(|(_, names)| names.split(' '));
+            packages.extend(more.map(str::to_owned));
             apt::Packages::resolve(apt::with_missing_dependencies(&packages))?.unpack(&root)?;
             fs::create_dir_all(&path)
                 .with_context(|| format!("cannot create {}", path.display()))?;
@@ -92,6 +105,10 @@ fn wrap(program: &str, root: &Path, directory: &Path) -> Result<()> {
         for data in *directories {
             line += &format!(" {option} {}", quoted(&root.join(data)));
         }
+    }
+    for (_, variable, directories) in LISTS.iter().filter(|(name, ..)| program.starts_with(name)) {
+        let list = env::join_paths(directories.iter().map(|data| root.join(data)))?;
+        line = format!("{variable}={} {line}", process::quoted(&list));
     }
     let script = directory.join(program);
     fs::write(&script, format!("#!/bin/sh\n{line} \"$@\"\n"))
