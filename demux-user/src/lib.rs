@@ -16,6 +16,7 @@
 //! # Ok(()) }); }
 //! ```
 
+pub mod accounts;
 pub mod attach;
 pub mod bindings;
 pub mod bpf;

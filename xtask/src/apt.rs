@@ -57,8 +57,12 @@ impl Packages {
         let download =
             || process::output(apt_get().arg("download").args(names).current_dir(&archives));
         if download().is_err() {
-            // The mirror may have moved on since the lists were fetched.
+            // The mirror may have moved on since the lists were fetched. What was downloaded by then may
+            // be of other versions than the rest will be.
             update_lists()?;
+            for entry in fs::read_dir(&archives)? {
+                fs::remove_file(entry?.path())?;
+            }
             download()?;
         }
         for entry in fs::read_dir(&archives)? {

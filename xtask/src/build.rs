@@ -13,6 +13,10 @@ use crate::{process, setup, workspace};
 /// The binary of demux-ebpf that is demux; another is there for the benchmark.
 const PROGRAMS: &str = "demux-ebpf";
 
+/// The target of everything that runs on a machine, given to cargo so that flags for it do not reach
+/// build scripts and macros, which cannot be linked statically.
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
+
 /// Build the BPF programs and the demux binary that embeds them
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -31,23 +35,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds everything and returns the `demux` binary.
+/// Builds everything and returns the `demux` binary, which needs no shared library.
 pub(crate) fn demux() -> Result<PathBuf> {
     object()?;
-    process::run(process::cargo().args(["build", "--release", "--package", "demux-user"]))?;
-    Ok(workspace::target().join("release/demux"))
+    process::run(static_cargo("build").args(["--release", "--package", "demux-user"]))?;
+    Ok(workspace::target().join(TARGET).join("release/demux"))
+}
+
+/// The cargo command `command`, which links what it builds with the C library for good.
+pub(crate) fn static_cargo(command: &str) -> Command {
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    flags.extend(remapped(None));
+    let mut cargo = process::cargo();
+    cargo
+        .args([command, "--target", TARGET])
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env_remove("RUSTFLAGS");
+    cargo
 }
 
 /// Builds an example of demux-user, which lands where [`example`] says.
 pub(crate) fn build_example(name: &str) -> Result<()> {
-    process::run(process::cargo().args([
-        "build",
-        "--release",
-        "--package",
-        "demux-user",
-        "--example",
-        name,
-    ]))
+    let mut cargo = static_cargo("build");
+    process::run(cargo.args(["--release", "--package", "demux-user", "--example", name]))
 }
 
 /// Where an example is that was built together with this `demux`.
@@ -148,8 +158,14 @@ fn rustflags(toolchain: &setup::Toolchain) -> Vec<String> {
         // Told to the linker, which makes the code; the compiler would warn that it is unstable.
         "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".to_owned(),
     ];
-    // No directory of the machine that builds belongs into the object. The workspace becomes
-    // `.` so that the linker, which runs there, still finds the source lines it puts into BTF.
+    flags.extend(remapped(Some(toolchain)));
+    flags
+}
+
+/// Flags that keep the directories of the machine that builds out of what is built. The workspace becomes
+/// `.` so that the linker of BPF, which runs there, still finds the source lines it puts into BTF.
+fn remapped(toolchain: Option<&setup::Toolchain>) -> Vec<String> {
+    let mut flags = Vec::new();
     let mut remap = |from: &Path, to: &str| {
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));
     };
@@ -158,7 +174,8 @@ fn rustflags(toolchain: &setup::Toolchain) -> Vec<String> {
     if let Some(cargo_home) = cargo_home() {
         remap(&cargo_home, "/cargo");
     }
-    if let Some(sysroot) = toolchain.rustc.parent().and_then(Path::parent) {
+    let sysroot = toolchain.and_then(|toolchain| toolchain.rustc.parent()?.parent());
+    if let Some(sysroot) = sysroot {
         remap(sysroot, "/rust");
         // What lies inside the workspace is compiled by its relative path.
         if let Ok(relative) = sysroot.strip_prefix(workspace::root()) {

@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -35,18 +36,53 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let path = process::search_path([tools.path.clone()]);
     let runner = elevate::runner(&path)?;
     build::object()?;
-    let mut tally = Tally::default();
-    if args.kernel.is_empty() {
-        tally.add(on_this_kernel(args, &path, runner.as_deref())?);
-    }
     let kernels: Vec<&str> = match (args.host, args.kernel.as_slice()) {
         (true, _) => Vec::new(),
         (false, []) => vm::VERSIONS.to_vec(),
         (false, named) => named.iter().map(String::as_str).collect(),
     };
-    if !kernels.is_empty() {
-        tally.add(in_virtual_machines(args, &tools, &kernels));
+    // One after the other, as apt wants it.
+    for kernel in &kernels {
+        vm::kernel::provide(kernel)?;
     }
+    let mut tally = Tally::default();
+    let guest = if kernels.is_empty() {
+        None
+    } else {
+        built_guest(args).map_or_else(
+            |error| {
+                eprintln!("test: {error:#}");
+                tally.add(Tally::BROKEN);
+                None
+            },
+            Some,
+        )
+    };
+    // All at once: an emulated machine keeps one CPU busy, and the tests here wait for something half of
+    // the time.
+    thread::scope(|scope| -> Result<()> {
+        let machines: Vec<_> = guest
+            .iter()
+            .flat_map(|guest| kernels.iter().map(move |kernel| (guest, *kernel)))
+            .map(|(guest, kernel)| {
+                let tools = &tools;
+                scope.spawn(move || in_virtual_machine(args, tools, kernel, guest))
+            })
+            .collect();
+        if args.kernel.is_empty() {
+            tally.add(on_this_kernel(args, &path, runner.as_deref())?);
+        }
+        for (machine, kernel) in machines.into_iter().zip(&kernels) {
+            let Ok((output, result)) = machine.join() else {
+                bail!("the thread that watches kernel {kernel} has panicked");
+            };
+            // One after the other, though they ran at once.
+            print!("{output}");
+            println!("kernel {kernel}: {result}");
+            tally.add(result);
+        }
+        Ok(())
+    })?;
     println!("{tally}");
     if tally.failed > 0 {
         bail!("not all tests passed");
@@ -58,9 +94,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn on_this_kernel(args: &Args, path: &OsStr, runner: Option<&[String]>) -> Result<Tally> {
-    let mut cargo = process::cargo();
+    // Linked as for the virtual machines, so that nothing is built twice, and as what is shipped.
+    let mut cargo = build::static_cargo("test");
     cargo
-        .args(["test", "--workspace", "--exclude", "demux-ebpf"])
+        .args(["--workspace", "--exclude", "demux-ebpf"])
         .arg("--no-fail-fast")
         .args(&args.name_filter)
         .env("PATH", path)
@@ -101,24 +138,34 @@ fn counted(command: &mut Command) -> Result<Tally> {
     Ok(tally)
 }
 
-fn in_virtual_machines(args: &Args, tools: &setup::Tools, kernels: &[&str]) -> Tally {
+/// What the virtual machines run.
+fn built_guest(args: &Args) -> Result<vm::Guest> {
     let mut test_args: Vec<String> = args.name_filter.iter().cloned().collect();
     test_args.extend(args.args.iter().cloned());
-    let guest = match vm::Guest::build(test_args) {
-        Ok(guest) => guest,
-        Err(error) => {
-            eprintln!("test: {error:#}");
-            return Tally::BROKEN;
+    vm::Guest::build(test_args)
+}
+
+/// Runs the tests in a virtual machine; what it prints is kept for later, unless it is the only one.
+fn in_virtual_machine(
+    args: &Args,
+    tools: &setup::Tools,
+    kernel: &str,
+    guest: &vm::Guest,
+) -> (String, Tally) {
+    let is_alone = args.kernel.len() == 1;
+    let mut output = String::new();
+    let mut show = |line: String| {
+        if is_alone {
+            println!("{line}");
+        } else {
+            output += &line;
+            output.push('\n');
         }
     };
-    let mut tally = Tally::default();
-    for kernel in kernels {
-        let result = vm::run(kernel, &guest, tools, args.verbose).unwrap_or_else(|error| {
-            eprintln!("test: kernel {kernel}: {error:#}");
-            Tally::BROKEN
-        });
-        println!("kernel {kernel}: {result}");
-        tally.add(result);
-    }
-    tally
+    let result = vm::run(kernel, guest, tools, args.verbose, &mut show);
+    let tally = result.unwrap_or_else(|error| {
+        eprintln!("test: kernel {kernel}: {error:#}");
+        Tally::BROKEN
+    });
+    (output, tally)
 }

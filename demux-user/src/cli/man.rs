@@ -43,10 +43,14 @@ impl Args {
 fn write_page(command: clap::Command, path: &Path) -> io::Result<()> {
     let examples = command.get_after_help().map(ToString::to_string);
     let mut page = BufWriter::new(File::create(path)?);
-    let man = Man::new(command)
-        .source(concat!("demux ", env!("CARGO_PKG_VERSION")))
-        .manual("demux");
-    man.render_title(&mut page)?;
+    // A page has no date, which clap_mangen would leave out, and the rest would take its place.
+    writeln!(
+        page,
+        ".TH {name} 1 \"\" \"demux {version}\" demux",
+        name = command.get_display_name().unwrap_or("demux"),
+        version = env!("CARGO_PKG_VERSION")
+    )?;
+    let man = Man::new(command);
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;

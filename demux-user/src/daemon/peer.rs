@@ -9,17 +9,14 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    sys::socket::{getsockopt, sockopt::PeerCredentials},
-    unistd::{Uid, User},
-};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, accounts::User};
 
 /// The process that has connected, at the moment when it did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +39,9 @@ impl Peer {
     /// Its user as messages have it: `alice (1000)`.
     #[must_use]
     pub fn user(&self) -> String {
-        match User::from_uid(Uid::from_raw(self.uid)) {
-            Ok(Some(user)) => format!("{} ({})", user.name, self.uid),
-            _ => self.uid.to_string(),
+        match User::local_name(self.uid) {
+            Some(name) => format!("{name} ({})", self.uid),
+            None => self.uid.to_string(),
         }
     }
 }
@@ -183,7 +180,7 @@ mod tests {
         let (one, _other) = UnixStream::pair().unwrap();
         let watched = Watched::of(one.as_fd()).unwrap();
         assert_eq!(watched.peer.pid, std::process::id());
-        assert_eq!(watched.peer.uid, Uid::effective().as_raw());
+        assert_eq!(watched.peer.uid, nix::unistd::Uid::effective().as_raw());
         let gid = nix::unistd::Gid::effective().as_raw();
         assert!(watched.peer.groups.contains(&gid));
     }

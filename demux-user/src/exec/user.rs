@@ -1,10 +1,10 @@
 //! As whom a command runs.
 
-use std::{env, ffi::CString, io, path::PathBuf};
+use std::{env, io, path::PathBuf};
 
-use nix::unistd::{Gid, Uid, User, getgrouplist, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
-use crate::{Error, Result};
+use crate::{Error, Result, accounts::User};
 
 /// A user to become, with all groups.
 #[derive(Clone, Debug)]
@@ -38,17 +38,20 @@ impl Identity {
     fn named(text: &str) -> Result<Self> {
         let unknown = || Error::invalid("user", text, "there is no such user");
         let failed = |source| Error::io(format!("look for the user {text}"), source);
-        if let Some(user) = User::from_name(text).map_err(failed)? {
+        if let Some(user) = User::by_name(text).map_err(failed)? {
             return Self::of_user(user);
         }
-        let uid = Uid::from_raw(text.parse().map_err(|_| unknown())?);
-        Self::of_user(User::from_uid(uid).map_err(failed)?.ok_or_else(unknown)?)
+        let uid = text.parse().map_err(|_| unknown())?;
+        Self::of_user(User::by_id(uid).map_err(failed)?.ok_or_else(unknown)?)
     }
 
     /// Whoever has the number, known by name or not.
     fn of(uid: Uid, gid: Gid) -> Result<Self> {
-        match User::from_uid(uid) {
-            Ok(Some(user)) => Self::of_user(User { gid, ..user }),
+        match User::by_id(uid.as_raw()) {
+            Ok(Some(user)) => Self::of_user(User {
+                gid: gid.as_raw(),
+                ..user
+            }),
             _ => Ok(Self {
                 uid,
                 gid,
@@ -62,13 +65,12 @@ impl Identity {
     fn of_user(user: User) -> Result<Self> {
         let failed =
             |source: io::Error| Error::io(format!("list the groups of {}", user.name), source);
-        let name = CString::new(user.name.clone()).map_err(|error| failed(error.into()))?;
-        let groups = getgrouplist(&name, user.gid).map_err(|source| failed(source.into()))?;
+        let groups = user.groups().map_err(failed)?;
         Ok(Self {
-            uid: user.uid,
-            gid: user.gid,
-            groups,
-            home: Some(user.dir),
+            uid: Uid::from_raw(user.uid),
+            gid: Gid::from_raw(user.gid),
+            groups: groups.into_iter().map(Gid::from_raw).collect(),
+            home: Some(user.home),
             name: Some(user.name),
         })
     }

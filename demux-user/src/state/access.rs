@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, accounts::local_group_id};
 
 const GROUP: &str = "demux";
 
@@ -128,4 +128,5 @@ mod tests {
         assert_eq!(group_id("root:x:0:\n"), None);
         assert_eq!(group_id("demux\n"), None);
     }
+    local_group_id(GROUP)
 }

@@ -23,7 +23,7 @@ pub(crate) use tools::Tools;
 /// Provide the BPF toolchain in target/toolchain
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Provide what the tests need too: bpftool, curl, iperf3, nmap, qemu and kernels
+    /// Provide what the tests need too: bpftool, nmap, qemu, kernels and more
     #[arg(long)]
     tests: bool,
 }

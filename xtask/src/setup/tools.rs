@@ -10,14 +10,18 @@ use anyhow::{Context as _, Result};
 
 use crate::{apt, process};
 
-/// A program and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 6] = [
+/// A program and the Debian packages that have it and its data.
+const PROGRAMS: [(&str, &str); 10] = [
     ("bpftool", "bpftool"),
     ("curl", "curl"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
+    ("mandoc", "mandoc"),
     ("nmap", "nmap"),
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("systemd-analyze", "systemd"),
+    ("systemd-sysusers", "systemd"),
+    ("zsh-static", "zsh-static zsh-common"),
 ];
 
 /// Where unpacked programs keep the data that they look for below `/usr/share`, and the option that
@@ -27,8 +31,21 @@ const DATA: [(&str, &str, &[&str]); 2] = [
     ("nmap", "--datadir", &["usr/share/nmap"]),
 ];
 
-/// Where below a directory of libraries one of nmap's is that only an installation would link into it.
-const ALTERNATIVE: &str = "blas";
+/// As [`DATA`], of a program that reads a list of directories from a variable.
+const LISTS: [(&str, &str, &[&str]); 1] = [(
+    "zsh",
+    "FPATH",
+    &[
+        "usr/share/zsh/functions/Completion",
+        "usr/share/zsh/functions/Completion/Base",
+        "usr/share/zsh/functions/Completion/Unix",
+        "usr/share/zsh/functions/Completion/Zsh",
+    ],
+)];
+
+/// Where below a directory of libraries some are that only an installed program finds: one of nmap's, those
+/// of systemd.
+const ALTERNATIVES: [&str; 2] = ["blas", "systemd"];
 
 /// The programs that tests call.
 pub(crate) struct Tools {
@@ -52,7 +69,8 @@ impl Tools {
         if !busybox.exists() || !missing.iter().all(is_there) {
             apt::require("busybox-static")?;
             let mut packages = vec!["busybox-static".to_owned()];
-            packages.extend(missing.iter().map(|(_, package)| (*package).to_owned()));
+            let more = missing.iter().flat_map(|(_, names)| names.split(' '));
+            packages.extend(more.map(str::to_owned));
             apt::Packages::resolve(apt::with_missing_dependencies(&packages))?.unpack(&root)?;
             fs::create_dir_all(&path)
                 .with_context(|| format!("cannot create {}", path.display()))?;
@@ -75,8 +93,8 @@ fn wrap(program: &str, root: &Path, directory: &Path) -> Result<()> {
         .with_context(|| format!("the package of {program} does not contain it"))?;
     let quoted = |path: &Path| process::quoted(path.as_os_str());
     let libraries = apt::library_directories(root).into_iter().flat_map(|path| {
-        let alternative = Some(path.join(ALTERNATIVE)).filter(|path| path.is_dir());
-        iter::once(path).chain(alternative)
+        let alternatives = ALTERNATIVES.map(|name| path.join(name));
+        iter::once(path).chain(alternatives.into_iter().filter(|path| path.is_dir()))
     });
     let mut line = format!(
         "LD_LIBRARY_PATH={} exec {}",
@@ -87,6 +105,10 @@ fn wrap(program: &str, root: &Path, directory: &Path) -> Result<()> {
         for data in *directories {
             line += &format!(" {option} {}", quoted(&root.join(data)));
         }
+    }
+    for (_, variable, directories) in LISTS.iter().filter(|(name, ..)| program.starts_with(name)) {
+        let list = env::join_paths(directories.iter().map(|data| root.join(data)))?;
+        line = format!("{variable}={} {line}", process::quoted(&list));
     }
     let script = directory.join(program);
     fs::write(&script, format!("#!/bin/sh\n{line} \"$@\"\n"))

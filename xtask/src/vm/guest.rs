@@ -8,10 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::process;
-
-/// The target that static executables are built for.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+use crate::{build, process};
 
 /// Executables and the arguments of the test binary.
 pub(crate) struct Guest {
@@ -29,22 +26,10 @@ impl Guest {
     /// # Errors
     /// When it does not compile.
     pub(crate) fn build(args: Vec<String>) -> Result<Self> {
-        let mut cargo = process::cargo();
+        let mut cargo = build::static_cargo("test");
         cargo
-            .args([
-                "test",
-                "--no-run",
-                "--package",
-                "demux-user",
-                "--test",
-                "kernel",
-            ])
-            .args([
-                "--target",
-                TARGET,
-                "--message-format=json-render-diagnostics",
-            ])
-            .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
+            .args(["--no-run", "--package", "demux-user", "--test", "kernel"])
+            .arg("--message-format=json-render-diagnostics")
             .stdout(Stdio::piped());
         let shown = process::shown(&cargo);
         let output = cargo

@@ -20,11 +20,18 @@ pub(crate) use guest::Guest;
 /// The kernels that `cargo xtask test` boots.
 pub(crate) const VERSIONS: [&str; 2] = ["6.1", "6.12"];
 
-/// Boots kernel `version` with `guest` in it and counts the results of its tests.
+/// Boots kernel `version` with `guest` in it, counts the results of its tests, and calls `show` with what
+/// they print.
 ///
 /// # Errors
 /// When the machine cannot be made or started, does not end in time, or ends on its own.
-pub(crate) fn run(version: &str, guest: &Guest, tools: &Tools, verbose: bool) -> Result<Tally> {
+pub(crate) fn run(
+    version: &str,
+    guest: &Guest,
+    tools: &Tools,
+    verbose: bool,
+    show: &mut dyn FnMut(String),
+) -> Result<Tally> {
     let kernel = kernel::provide(version)?;
     let directory = workspace::target().join("vm");
     fs::create_dir_all(&directory)
@@ -37,5 +44,5 @@ pub(crate) fn run(version: &str, guest: &Guest, tools: &Tools, verbose: bool) ->
         initrd: &initrd,
         log: &directory.join(format!("{version}.log")),
     };
-    machine.run(tools, verbose)
+    machine.run(tools, verbose, show)
 }

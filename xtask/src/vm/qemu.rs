@@ -14,8 +14,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{process, setup::Tools, tally::Tally, workspace};
 
-/// How long a machine may take, boot included; emulated, it needs one or two minutes.
-const TIMEOUT: Duration = Duration::from_secs(1200);
+/// How long a machine may take, boot included. Emulated and alone it needs eight minutes, but it gives way
+/// to whatever else wants the CPUs.
+const TIMEOUT: Duration = Duration::from_secs(3000);
 
 /// How much of the console explains a machine that did not come to its end.
 const LAST_LINES: usize = 40;
@@ -37,8 +38,13 @@ pub(super) struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// Boots, lets the test's output through (the whole console if `verbose`), counts results.
-    pub(super) fn run(&self, tools: &Tools, verbose: bool) -> Result<Tally> {
+    /// Boots, hands on the lines of the test's output (of the whole console if `verbose`), counts results.
+    pub(super) fn run(
+        &self,
+        tools: &Tools,
+        verbose: bool,
+        show: &mut dyn FnMut(String),
+    ) -> Result<Tally> {
         eprintln!(
             "test: booting kernel {}, console in {}",
             self.version,
@@ -49,7 +55,7 @@ impl Machine<'_> {
             .spawn()
             .with_context(|| format!("cannot start {}", process::shown(&qemu)))?;
         let watched = match child.stdout.take() {
-            Some(stdout) => self.watch(&lines(stdout), verbose),
+            Some(stdout) => self.watch(&lines(stdout), verbose, show),
             None => bail!("qemu has no console"),
         };
         stop(&mut child);
@@ -61,8 +67,9 @@ impl Machine<'_> {
         let hardware = "-accel tcg -cpu max -m 1G -smp 2";
         let only = "-nodefaults -no-user-config -no-reboot -display none -serial stdio";
         let kernel = "console=ttyS0 panic=-1 oops=panic loglevel=5 mitigations=off";
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.env("PATH", process::search_path([tools.path.clone()]))
+        let mut qemu = Command::new("nice");
+        qemu.arg("qemu-system-x86_64")
+            .env("PATH", process::search_path([tools.path.clone()]))
             .args(hardware.split(' '))
             .args(only.split(' '))
             .arg("-kernel")
@@ -75,7 +82,12 @@ impl Machine<'_> {
         qemu
     }
 
-    fn watch(&self, console: &Receiver<String>, verbose: bool) -> Result<Tally> {
+    fn watch(
+        &self,
+        console: &Receiver<String>,
+        verbose: bool,
+        show: &mut dyn FnMut(String),
+    ) -> Result<Tally> {
         let deadline = Instant::now() + TIMEOUT;
         let mut log = File::create(self.log)
             .with_context(|| format!("cannot create {}", self.log.display()))?;
@@ -93,7 +105,7 @@ impl Machine<'_> {
                 ended = Some(status.trim().to_owned());
             }
             if verbose || (begun && ended.is_none()) {
-                println!("{line}");
+                show(line.clone());
             }
             if begun {
                 tally.read(&line);
