@@ -116,6 +116,12 @@ pub enum Error {
         /// Its process, where that can be seen.
         pid: Option<u32>,
     },
+    /// A daemon serves this network namespace already.
+    #[error("a demux daemon{} serves this network namespace already", holders(.pid.as_slice()))]
+    NamespaceServed {
+        /// Its process, where that can be seen.
+        pid: Option<u32>,
+    },
     /// A binding or a socket already has the local endpoint.
     #[error("cannot bind {pattern}: address in use by {holder}")]
     AddressInUse {
@@ -512,7 +518,9 @@ impl Error {
                 ("permission_denied", Status::Permission)
             }
             Self::Refused { code, status, .. } => (code, Status::of(*status)),
-            Self::DaemonRunning { .. } => ("daemon_running", Status::Conflict),
+            Self::DaemonRunning { .. } | Self::NamespaceServed { .. } => {
+                ("daemon_running", Status::Conflict)
+            }
 
             Self::PortsExhausted { .. } | Self::NoSource { .. } => {
                 ("address_not_available", Status::Failed)
@@ -594,6 +602,9 @@ impl Error {
             Self::Refused { hint, .. } => hint.clone(),
             Self::DaemonRunning { .. } => {
                 "end it first, or listen elsewhere with --socket PATH".into()
+            }
+            Self::NamespaceServed { .. } => {
+                "one serves all owners; end it first, or serve another namespace with -N".into()
             }
             Self::BadConfiguration { .. } => {
                 "correct it; its form is in the README, under user-space stacks".into()

@@ -6,6 +6,8 @@ use super::{Outcome, context::Context};
 use crate::{
     Result,
     daemon::{self, DEFAULT_SOCKET, Event, Options, SOCKET_ENVIRONMENT, config},
+    load::Followed,
+    tables::Swept,
 };
 
 /// Let processes without root own sets of AF_XDP sockets
@@ -60,6 +62,19 @@ impl Args {
         };
         daemon::run(&options, &mut |event| match event {
             Event::Ready { socket } => context.note(format!("listening on {}", socket.display())),
+            Event::Exporting { address } => {
+                context.note(format!("metrics at http://{address}/metrics"));
+            }
+            Event::Loaded { is_new, interfaces } => {
+                let what = if is_new { "found demux" } else { "demux is" };
+                context.detail(format!("{what} on {interfaces} interfaces"));
+            }
+            Event::Unloaded => context.detail("demux is not loaded any more"),
+            Event::Followed(followed) => tell_followed(context, followed),
+            Event::Swept(Swept { expired, .. }) => {
+                context.detail(format!("swept out {expired} expired rows"));
+            }
+            Event::Trouble(error) => context.warn(error.to_string()),
             Event::Configured => context.note("the configuration was read again"),
             Event::Misconfigured(error) => {
                 context.warn(format!("{error}; the old configuration stays"));
@@ -73,5 +88,29 @@ impl Args {
             }
         })?;
         Ok(Outcome::Done)
+    }
+}
+
+fn tell_followed(context: &mut Context<'_>, followed: Followed) {
+    match followed {
+        Followed::Attached {
+            interface,
+            mode,
+            note,
+        } => {
+            context.note(format!(
+                "{interface} is back, and attached again in {} mode",
+                mode.name()
+            ));
+            if let Some(note) = note {
+                context.warn(format!("{interface}: {note}"));
+            }
+        }
+        Followed::Refused {
+            interface, error, ..
+        } => context.warn(format!("{interface} is back, and not attached: {error}")),
+        Followed::Station { interface } => {
+            context.note(format!("the station address of {interface} is another now"));
+        }
     }
 }

@@ -22,6 +22,7 @@ mod load;
 mod log;
 mod man;
 mod maps;
+mod metrics;
 mod names;
 mod ports;
 mod release;
@@ -169,6 +170,7 @@ enum Command {
     Trace(trace::Args),
     Exec(exec::Args),
     Daemon(daemon::Args),
+    Metrics(metrics::Args),
     Maps(maps::Args),
     Dump(dump::Args),
     Clean(clean::Args),
@@ -214,6 +216,7 @@ impl Command {
             Self::Trace(args) => args.run(context),
             Self::Exec(args) => args.run(context),
             Self::Daemon(args) => args.run(context),
+            Self::Metrics(args) => args.run(context),
             Self::Maps(args) => args.run(context),
             Self::Dump(args) => args.run(context),
             Self::Clean(args) => args.run(context),
