@@ -31,20 +31,21 @@ impl Given {
     ///
     /// [`Error::InvalidArgument`] for what is neither, or given twice.
     pub(super) fn take() -> Result<Self> {
-        let fds = sd_notify::listen_fds_with_names()
+        // Not with their names: sd-notify refuses those of a parent, and they are not needed.
+        let fds = sd_notify::listen_fds()
             .map_err(|source| Error::io("take the sockets of the service manager", source))?;
         let mut given = Self::default();
-        for (fd, name) in fds {
+        for fd in fds {
+            let name = format!("number {fd}");
             // SAFETY: the service manager has opened it for this process, and nobody else takes it.
             let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-            given.add(fd, name)?;
+            given.add(fd, &name)?;
         }
         Ok(given)
     }
 
-    fn add(&mut self, fd: OwnedFd, name: String) -> Result<()> {
-        let invalid =
-            |reason: &str| Error::invalid("socket of the service manager", &*name, reason);
+    fn add(&mut self, fd: OwnedFd, name: &str) -> Result<()> {
+        let invalid = |reason: &str| Error::invalid("socket of the service manager", name, reason);
         let kind = socket_domain(&fd).and_then(|domain| Ok((domain, socket_type(&fd)?)));
         if !socket_acceptconn(&fd).unwrap_or(false) {
             return Err(invalid("it is not listened on"));
