@@ -607,7 +607,7 @@ impl Error {
                 "one serves all owners; end it first, or serve another namespace with -N".into()
             }
             Self::BadConfiguration { .. } => {
-                "correct it; its form is in the README, under user-space stacks".into()
+                "correct it; its form is in the README".into()
             }
             Self::InvalidMessage { .. } => {
                 "use the demux library of the same version as the daemon".into()

@@ -234,6 +234,18 @@ fn the_daemon_serves_them_where_the_configuration_says() {
     let long = format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(7000));
     assert_eq!(ask(&long).0, 200);
 
+    let set = daemon.open("web", HOST).unwrap();
+    let (_, _, text) = get(&pair.host, "/metrics");
+    let label = vec!["web".to_owned()];
+    let sockets = values(&text, "demux_xsk_sockets", &["set"]);
+    let published = set.queues.len() as u64;
+    assert_eq!(sockets.get(&label), Some(&published), "{text}");
+    let by = ["set", "interface", "queue"];
+    for name in ["demux_xsk_fill_frames", "demux_xsk_rx_dropped_total"] {
+        assert_eq!(values(&text, name, &by).len(), set.queues.len(), "{text}");
+    }
+    drop(set);
+
     // Elsewhere, without bindings, and not at all.
     fs::write(
         daemon.config(),

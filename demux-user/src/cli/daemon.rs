@@ -1,4 +1,4 @@
-//! `demux daemon`: sets of AF_XDP sockets for processes without root.
+//! `demux daemon`: what is done in the background.
 
 use std::path::PathBuf;
 
@@ -10,16 +10,21 @@ use crate::{
     tables::Swept,
 };
 
-/// Let processes without root own sets of AF_XDP sockets
+/// Work in the background: sweep, follow interfaces and addresses, serve metrics and socket owners
 ///
-/// The daemon holds the sockets and copies frames to and from memory that it shares with one owner each.
-/// So several owners can have bindings on one receive queue, none sees the frames of another, and none can
-/// send from an endpoint that is not its own. Who may own which set is said in the configuration; without
-/// one, only root.
+/// An interface that vanishes and returns under its name is attached again as it was, unless it was
+/// unloaded. Changes of addresses, routes and stations reach the datapath at once. Rows of connections that
+/// have expired are swept out. Metrics are served over HTTP where the configuration says.
 ///
-/// It runs in the foreground until SIGTERM or SIGINT, and serves one network namespace. SIGHUP makes it
-/// read the configuration again; a broken one is refused, and the old one stays. What it holds ends with
-/// it: packets of its owners' bindings then go to the fallbacks of these.
+/// Processes without root can own sets of AF_XDP sockets: the daemon holds the sockets and copies frames to
+/// and from memory that it shares with one owner each. So several owners can have bindings on one receive
+/// queue, none sees the frames of another, and none can send from an endpoint that is not its own. Who may
+/// own which set is said in the configuration; without one, only root.
+///
+/// It runs in the foreground until SIGTERM or SIGINT, and serves one network namespace, which has no other
+/// daemon; where demux is not loaded, it waits. SIGHUP makes it read the configuration again; a broken one
+/// is refused, and the old one stays. Sets end with it: packets of its owners' bindings then go to the
+/// fallbacks of these. All else goes on without it. It needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -37,6 +42,10 @@ EXAMPLES:
   demux -N blue daemon --socket /run/demux/blue.sock
 
   /etc/demux/demux.toml:
+    [daemon]
+    sweep = \"30s\"                                or \"off\"
+    metrics = \"127.0.0.1:9478\"                   not served unless given
+
     [[owner]]
     user = \"alice\"
     sets = [\"web\"]                                 those of: demux bind tcp :80 --to xsk:web";

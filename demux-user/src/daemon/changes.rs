@@ -36,7 +36,8 @@ impl Changes {
             return;
         };
         match message.message_type {
-            libc::RTM_NEWLINK | libc::RTM_DELLINK => self.links = true,
+            // Routes that go with their interface go without a word.
+            libc::RTM_NEWLINK | libc::RTM_DELLINK => *self = Self::ALL,
             libc::RTM_NEWADDR | libc::RTM_DELADDR => {
                 self.locals = true;
                 self.sources = true;

@@ -43,8 +43,11 @@ const LOCK: Duration = Duration::from_millis(200);
 /// How soon it is tried again what has failed.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Of its time, following takes no more than one part in so many.
-const SHARE: u32 = 10;
+/// It rests for so many times the time that it took: a router may have very many routes.
+const REST: u32 = 10;
+
+/// But for no longer than this.
+const LONGEST_REST: Duration = Duration::from_secs(2);
 
 /// Hears of changes from the time it was made.
 #[derive(Debug)]
@@ -101,8 +104,12 @@ pub(super) async fn run(shared: Rc<Shared>, mut ear: Ear) {
     loop {
         let begun = Instant::now();
         let retry = follower.bring_up_to_date(&mut changes).await;
-        let pause = begun.elapsed() * SHARE;
-        sleep(pause.max(SETTLE)).await;
+        let rest = match retry {
+            // It has waited, and done nothing.
+            Some(LOCK) => SETTLE,
+            _ => begun.elapsed() * REST,
+        };
+        sleep(rest.min(LONGEST_REST)).await;
         let retry = async {
             match retry {
                 Some(after) => sleep_until((Instant::now() + after).into()).await,

@@ -146,7 +146,7 @@ pub(super) async fn serve(
                 });
                 manager.ready(&state.to_string());
             }
-            () = manager.alive() => {}
+            () = manager.alive(), if shared.sets.is_alive() => {}
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }

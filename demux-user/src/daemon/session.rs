@@ -331,12 +331,12 @@ impl Session {
         };
         let instance = async {
             if matches!(self.held, Held::Nothing) {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             let mut present = self.shared.instance.subscribe();
             let is_another = |present: &Option<u32>| *present != self.instance;
             if present.wait_for(is_another).await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         tokio::select! {

@@ -35,6 +35,7 @@ const REST: u32 = 3;
 pub(super) async fn run(shared: Rc<Shared>) {
     let mut configured = shared.configured.subscribe();
     let is_over = OnDrop::default();
+    let mut trouble = None;
     loop {
         let period = shared.config.borrow().service.sweep;
         let due = async {
@@ -52,10 +53,18 @@ pub(super) async fn run(shared: Rc<Shared>) {
         }
         let (bpffs, is_over) = (shared.bpffs.clone(), Arc::clone(&is_over.0));
         match blocking(move || sweep(bpffs.as_deref(), &is_over)).await {
-            Ok(swept) => shared.tell(Event::Swept(swept)),
+            Ok(swept) => {
+                trouble = None;
+                shared.tell(Event::Swept(swept));
+            }
             // It has just been unloaded, or somebody changes something for long.
             Err(Error::NotLoaded | Error::Locked { .. }) => {}
-            Err(error) => shared.tell(Event::Trouble(error)),
+            Err(error) => {
+                let text = error.to_string();
+                if trouble.replace(text) != Some(error.to_string()) {
+                    shared.tell(Event::Trouble(error));
+                }
+            }
         }
     }
 }

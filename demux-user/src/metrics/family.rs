@@ -85,7 +85,7 @@ impl Family {
 
     /// Adds a value.
     pub(super) fn add<const N: usize>(&mut self, labels: [Label; N], value: impl Into<Value>) {
-        self.samples.push((labels.to_vec(), value.into()));
+        self.samples.push((labels.into(), value.into()));
     }
 
     /// As [`Family::add`], for those that have one value.

@@ -56,6 +56,13 @@ impl Worker {
         })
     }
 
+    /// Whether the thread lives. It ends early only by a panic.
+    pub(in crate::daemon) fn is_alive(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+    }
+
     /// Has something done, without waiting for it.
     pub(in crate::daemon) fn later(&self, job: impl FnOnce(&mut Sets) + Send + 'static) {
         if let Some(jobs) = &self.jobs {
