@@ -44,7 +44,7 @@ const LOCK: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// It rests for so many times the time that it took: a router may have very many routes.
-const REST: u32 = 10;
+const REST: u32 = 2;
 
 /// But for no longer than this.
 const LONGEST_REST: Duration = Duration::from_secs(2);

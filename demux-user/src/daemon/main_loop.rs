@@ -156,7 +156,7 @@ pub(super) async fn serve(
     drop((arrivals, listener));
     background.shutdown().await;
     sessions.shutdown().await;
-    drop(shared);
+    shared.sets.flush();
     while let Ok(event) = happened.try_recv() {
         tell(event);
     }

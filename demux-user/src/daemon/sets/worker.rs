@@ -87,6 +87,14 @@ impl Worker {
             .map_err(|_gone| Error::unexpected("open the set", "the thread for sets has ended"))
     }
 
+    /// Waits until everything is done that was given so far.
+    pub(in crate::daemon) fn flush(&self) {
+        let (done, is_done) = channel::<()>();
+        self.later(move |_| drop(done));
+        // It ends with the sender.
+        let _ = is_done.recv();
+    }
+
     /// What makes sets that are closed by being dropped.
     pub(in crate::daemon) fn keeper<S: Close>(&self) -> impl FnOnce(S) -> Kept<S> + Send + use<S> {
         let jobs = self.jobs.clone().expect("it is there until the end");
