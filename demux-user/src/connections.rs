@@ -152,9 +152,11 @@ impl<'t> Reader<'t> {
     /// Where the map cannot be read.
     pub fn totals(&self) -> Result<Totals> {
         let mut totals = Totals::default();
-        self.tables.for_each_connection(|_, connection| {
+        self.tables.for_each_connection(|key, connection| {
             if !connection.is_expired(&self.joiner.lifetimes, self.joiner.now) {
                 totals.rows += 1;
+                let state = (key.protocol, connection.state);
+                *totals.by_state.entry(state).or_default() += 1;
                 totals.confirmed += u64::from(connection.is_confirmed());
                 if self.joiner.owner(&connection).is_some() {
                     *totals.by_binding.entry(connection.binding).or_default() += 1;
@@ -217,6 +219,8 @@ pub struct Totals {
     pub rows: u64,
     /// Those of them that this host consented to.
     pub confirmed: u64,
+    /// By protocol and state.
+    pub by_state: HashMap<(Protocol, State), u64>,
     /// Those of them that a binding owns, by the index of the binding.
     pub by_binding: HashMap<u16, u64>,
 }

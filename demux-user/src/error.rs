@@ -120,6 +120,12 @@ pub enum Error {
         /// Its process, where that can be seen.
         pid: Option<u32>,
     },
+    /// A daemon serves this network namespace already.
+    #[error("a demux daemon{} serves this network namespace already", holders(.pid.as_slice()))]
+    NamespaceServed {
+        /// Its process, where that can be seen.
+        pid: Option<u32>,
+    },
     /// A binding or a socket already has the local endpoint.
     #[error("cannot bind {pattern}: address in use by {holder}")]
     AddressInUse {
@@ -541,7 +547,9 @@ impl Error {
                 ("permission_denied", Status::Permission)
             }
             Self::Refused { code, status, .. } => (code, Status::of(*status)),
-            Self::DaemonRunning { .. } => ("daemon_running", Status::Conflict),
+            Self::DaemonRunning { .. } | Self::NamespaceServed { .. } => {
+                ("daemon_running", Status::Conflict)
+            }
 
             Self::PortsExhausted { .. } | Self::NoSource { .. } => {
                 ("address_not_available", Status::Failed)
@@ -625,8 +633,11 @@ impl Error {
             Self::DaemonRunning { .. } => {
                 "end it first, or listen elsewhere with --socket PATH".into()
             }
+            Self::NamespaceServed { .. } => {
+                "one serves all owners; end it first, or serve another namespace with -N".into()
+            }
             Self::BadConfiguration { .. } => {
-                "correct it; its form is in the README, under user-space stacks".into()
+                "correct it; its form is in the README".into()
             }
             Self::InvalidMessage { .. } => {
                 "use the demux library of the same version as the daemon".into()

@@ -40,6 +40,7 @@ pub mod listen;
 pub mod load;
 pub mod local_address;
 pub mod locals;
+pub mod metrics;
 pub mod netlink;
 pub mod netns;
 pub mod object;

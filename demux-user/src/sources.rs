@@ -50,19 +50,42 @@ const TABLES: [u8; 3] = [
 ///
 /// Where rtnetlink cannot be asked or the map cannot be written.
 pub fn refresh(tables: &Tables) -> Result<()> {
-    let wanted = sources()?;
-    let known: HashMap<LocalPrefix, Address> = tables.sources()?.into_iter().collect();
-    for prefix in known.keys() {
-        if !wanted.contains_key(prefix) {
-            tables.remove_source(prefix)?;
-        }
+    Wanted::read()?.write(tables)
+}
+
+/// What the table of sources should hold.
+#[derive(Debug)]
+pub(crate) struct Wanted(HashMap<LocalPrefix, Address>);
+
+impl Wanted {
+    /// Asks the kernel, which takes long on a router with many routes.
+    ///
+    /// # Errors
+    ///
+    /// Where rtnetlink cannot be asked.
+    pub(crate) fn read() -> Result<Self> {
+        sources().map(Self)
     }
-    for (prefix, address) in &wanted {
-        if known.get(prefix) != Some(address) {
-            tables.set_source(prefix, address)?;
+
+    /// Writes what has changed.
+    ///
+    /// # Errors
+    ///
+    /// Where the map cannot be read or written.
+    pub(crate) fn write(&self, tables: &Tables) -> Result<()> {
+        let known: HashMap<LocalPrefix, Address> = tables.sources()?.into_iter().collect();
+        for prefix in known.keys() {
+            if !self.0.contains_key(prefix) {
+                tables.remove_source(prefix)?;
+            }
         }
+        for (prefix, address) in &self.0 {
+            if known.get(prefix) != Some(address) {
+                tables.set_source(prefix, address)?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Changes of routes, addresses and rules in the namespace of the thread that opened it.

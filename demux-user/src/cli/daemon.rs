@@ -1,4 +1,4 @@
-//! `demux daemon`: sets of AF_XDP sockets for processes without root.
+//! `demux daemon`: what is done in the background.
 
 use std::path::PathBuf;
 
@@ -6,14 +6,15 @@ use super::{Outcome, context::Context};
 use crate::{
     Result,
     daemon::{self, DEFAULT_SOCKET, Event, Options, SOCKET_ENVIRONMENT, config},
+    load::Followed,
+    tables::Swept,
 };
 
-/// Let processes without root own sets of AF_XDP sockets
+/// Work in the background: sweep, follow interfaces and addresses, serve metrics and socket owners
 ///
-/// The daemon holds the sockets and copies frames to and from memory that it shares with one owner each.
-/// So several owners can have bindings on one receive queue, none sees the frames of another, and none can
-/// send from an endpoint that is not its own. Who may own which set is said in the configuration; without
-/// one, only root.
+/// An interface that vanishes and returns under its name is attached again as it was, unless it was
+/// unloaded. Changes of addresses, routes and stations reach the datapath at once. Rows of connections that
+/// have expired are swept out. Metrics are served over HTTP where the configuration says.
 ///
 /// It runs in the foreground until SIGTERM or SIGINT, and serves one network namespace. SIGHUP makes it
 /// read the configuration again; a broken one is refused, and the old one stays. What it holds ends with
@@ -21,6 +22,15 @@ use crate::{
 ///
 /// It needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW, and CAP_DAC_OVERRIDE where another user, such as root,
 /// has loaded.
+/// Processes without root can own sets of AF_XDP sockets: the daemon holds the sockets and copies frames to
+/// and from memory that it shares with one owner each. So several owners can have bindings on one receive
+/// queue, none sees the frames of another, and none can send from an endpoint that is not its own. Who may
+/// own which set is said in the configuration; without one, only root.
+///
+/// It runs in the foreground until SIGTERM or SIGINT, and serves one network namespace, which has no other
+/// daemon; where demux is not loaded, it waits. SIGHUP makes it read the configuration again; a broken one
+/// is refused, and the old one stays. Sets end with it: packets of its owners' bindings then go to the
+/// fallbacks of these. All else goes on without it. It needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -38,6 +48,10 @@ EXAMPLES:
   demux -N blue daemon --socket /run/demux/blue.sock
 
   /etc/demux/demux.toml:
+    [daemon]
+    sweep = \"30s\"                                or \"off\"
+    metrics = \"127.0.0.1:9478\"                   not served unless given
+
     [[owner]]
     user = \"alice\"
     sets = [\"web\"]                                 those of: demux bind tcp :80 --to xsk:web";
@@ -63,6 +77,19 @@ impl Args {
         };
         daemon::run(&options, &mut |event| match event {
             Event::Ready { socket } => context.note(format!("listening on {}", socket.display())),
+            Event::Exporting { address } => {
+                context.note(format!("metrics at http://{address}/metrics"));
+            }
+            Event::Loaded { is_new, interfaces } => {
+                let what = if is_new { "found demux" } else { "demux is" };
+                context.detail(format!("{what} on {interfaces} interfaces"));
+            }
+            Event::Unloaded => context.detail("demux is not loaded any more"),
+            Event::Followed(followed) => tell_followed(context, followed),
+            Event::Swept(Swept { expired, .. }) => {
+                context.detail(format!("swept out {expired} expired rows"));
+            }
+            Event::Trouble(error) => context.warn(error.to_string()),
             Event::Configured => context.note("the configuration was read again"),
             Event::Misconfigured(error) => {
                 context.warn(format!("{error}; the old configuration stays"));
@@ -76,5 +103,29 @@ impl Args {
             }
         })?;
         Ok(Outcome::Done)
+    }
+}
+
+fn tell_followed(context: &mut Context<'_>, followed: Followed) {
+    match followed {
+        Followed::Attached {
+            interface,
+            mode,
+            note,
+        } => {
+            context.note(format!(
+                "{interface} is back, and attached again in {} mode",
+                mode.name()
+            ));
+            if let Some(note) = note {
+                context.warn(format!("{interface}: {note}"));
+            }
+        }
+        Followed::Refused {
+            interface, error, ..
+        } => context.warn(format!("{interface} is back, and not attached: {error}")),
+        Followed::Station { interface } => {
+            context.note(format!("the station address of {interface} is another now"));
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     Outcome,
     context::{Context, cannot_write},
 };
-use crate::{Error, Result, bpf::BatchReader, render::MapRow, tables::Tables};
+use crate::{Result, render::MapRow};
 
 /// List the maps: type, sizes, fill, memory and pin
 ///
@@ -31,7 +31,7 @@ impl Args {
                 key_size: info.key_size,
                 value_size: info.value_size,
                 max_entries: info.max_entries,
-                entries: entries(&opened.tables, name)?,
+                entries: opened.tables.entries_in_use(name)?,
                 memory_bytes: opened.tables.memory_of(name)?,
                 id: info.id,
                 pin: opened.paths.map(name).display().to_string(),
@@ -41,31 +41,6 @@ impl Args {
         list.finish().map_err(cannot_write)?;
         Ok(Outcome::Done)
     }
-}
-
-/// How many entries are in use; `None` where the kernel shows them to nobody.
-fn entries(tables: &Tables, name: &str) -> Result<Option<u64>> {
-    match name {
-        map::XSKS => return Ok(None),
-        map::CPUS => return Ok(Some(tables.cpus()?.len() as u64)),
-        _ => {}
-    }
-    let failed = |source| Error::io(format!("read the map {name}"), source);
-    let mut reader = BatchReader::new(tables.map_fd(name)?).map_err(failed)?;
-    // What is in a hash or a trie is in use, whatever it holds; arrays hold everything always.
-    let is_array = is_array(tables.info(name)?.map_type);
-    let mut entries = 0;
-    reader
-        .for_each(|_, value| {
-            entries += u64::from(!is_array || value.iter().any(|&byte| byte != 0));
-        })
-        .map_err(failed)?;
-    Ok(Some(entries))
-}
-
-fn is_array(map_type: u32) -> bool {
-    map_type == bpf_map_type::BPF_MAP_TYPE_ARRAY as u32
-        || map_type == bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32
 }
 
 /// The kernel's word for a type of maps, as bpftool writes it.

@@ -23,6 +23,7 @@ mod load;
 mod log;
 mod man;
 mod maps;
+mod metrics;
 mod names;
 mod ports;
 mod release;
@@ -173,6 +174,7 @@ enum Command {
     Doctor(doctor::Args),
     Exec(exec::Args),
     Daemon(daemon::Args),
+    Metrics(metrics::Args),
     Maps(maps::Args),
     Dump(dump::Args),
     Clean(clean::Args),
@@ -220,6 +222,7 @@ impl Command {
             Self::Doctor(args) => args.run(context),
             Self::Exec(args) => args.run(context),
             Self::Daemon(args) => args.run(context),
+            Self::Metrics(args) => args.run(context),
             Self::Maps(args) => args.run(context),
             Self::Dump(args) => args.run(context),
             Self::Clean(args) => args.run(context),

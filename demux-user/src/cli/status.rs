@@ -15,7 +15,7 @@ use crate::{
     netns::NetworkNamespace,
     owned::{self, Hooks},
     render::{InterfaceStatus, Status, write_status},
-    state::Paths,
+    state::{self, Paths},
     tables::now,
 };
 
@@ -180,6 +180,21 @@ fn reply_warning(config: &Config, entry: &Interface, device: &Device) -> Result<
     })
 }
 
+/// What becomes of an interface that is gone.
+fn gone(paths: &Paths, index: u32) -> String {
+    // Where names cannot be read, the index has to do.
+    let names = state::kept_names(paths).unwrap_or_default();
+    match names.get(&index) {
+        Some(name) => format!(
+            "{name}, which had the index {index}, is gone; when it returns, demux daemon attaches it as it \
+             was, and demux load {name} anew; have it forgotten with: demux unload {name}"
+        ),
+        None => format!(
+            "the interface with index {index} is gone; its entry goes with the next demux load"
+        ),
+    }
+}
+
 fn warning(
     paths: &Paths,
     entry: &Interface,
@@ -201,9 +216,7 @@ fn warning(
                      detach it with: rm {pins}"
                 )
             }
-            _ => format!(
-                "the interface with index {index} is gone; its entry goes with the next demux load"
-            ),
+            _ => gone(paths, index),
         });
     };
     if !interface.attached {

@@ -12,6 +12,7 @@ use crate::{
 /// Detach demux from interfaces
 ///
 /// Detaching keeps the bindings, the connections and the settings for the next load.
+/// An interface that is gone is forgotten: the daemon does not attach it again when it returns.
 /// `--all` detaches from every interface of the network namespace and removes them too.
 ///
 /// Without demux, what `demux status` says under removal does the same: `rm -r` of a directory, and

@@ -32,9 +32,17 @@ const BACKLOG: i32 = 64;
 pub(super) struct Listener {
     socket: OwnedFd,
     path: PathBuf,
-    /// Device and inode of the socket file.
+    /// What is ours to remove; a socket that was given is its giver's.
+    made: Option<Made>,
+}
+
+/// A socket file that was made here.
+#[derive(Debug)]
+struct Made {
+    /// Device and inode.
     file: (u64, u64),
-    lock: LockFile,
+    /// Beside the socket: of two daemons that start at one moment, one replaces what is stale.
+    _lock: LockFile,
 }
 
 impl Listener {
@@ -50,7 +58,14 @@ impl Listener {
             fs::create_dir_all(directory)
                 .map_err(|source| Error::io(format!("create {}", directory.display()), source))?;
         }
-        let lock = LockFile::acquire(path)?;
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".lock");
+        let Some(lock) = LockFile::acquire(beside.into())? else {
+            return Err(Error::DaemonRunning {
+                path: path.into(),
+                pid: connect_to(path).ok().as_ref().and_then(listener_of),
+            });
+        };
         remove_stale(path)?;
         let socket = socket(SocketFlags::NONBLOCK).map_err(failed)?;
         let address = SocketAddrUnix::new(path).map_err(|errno| failed(errno.into()))?;
@@ -61,9 +76,22 @@ impl Listener {
         Ok(Self {
             socket,
             path: path.into(),
-            file,
-            lock,
+            made: Some(Made { file, _lock: lock }),
         })
+    }
+
+    /// Takes a socket that somebody listens on for us.
+    pub(super) fn given(socket: OwnedFd, path: PathBuf) -> Self {
+        Self {
+            socket,
+            path,
+            made: None,
+        }
+    }
+
+    /// Where it listens.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The next connection, which does not block; `None` where there is none.
@@ -88,13 +116,13 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        let Some(made) = &self.made else { return };
         let is_ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.file);
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == made.file);
         if is_ours {
             // What stays is replaced by the next daemon.
             let _ = fs::remove_file(&self.path);
         }
-        let _ = fs::remove_file(&self.lock.path);
     }
 }
 
@@ -148,19 +176,20 @@ fn listener_of(connection: &OwnedFd) -> Option<u32> {
         .filter(|pid| *pid != 0)
 }
 
-/// A file beside the socket that the living daemon has locked: of two that start at one moment, one
-/// replaces what is stale.
+/// A file that its living holder has locked. It is removed with the value.
 #[derive(Debug)]
-struct LockFile {
-    _file: File,
+pub(super) struct LockFile {
+    pub(super) file: File,
     path: PathBuf,
 }
 
 impl LockFile {
-    fn acquire(socket: &Path) -> Result<Self> {
-        let mut path = socket.as_os_str().to_owned();
-        path.push(".lock");
-        let path = PathBuf::from(path);
+    /// Makes and locks the file at `path`; `None` where somebody else has locked it.
+    ///
+    /// # Errors
+    ///
+    /// Where the file cannot be made.
+    pub(super) fn acquire(path: PathBuf) -> Result<Option<Self>> {
         let failed = |source| Error::io(format!("lock {}", path.display()), source);
         loop {
             let file = OpenOptions::new()
@@ -173,23 +202,25 @@ impl LockFile {
                 .map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::DaemonRunning {
-                        path: socket.into(),
-                        pid: connect_to(socket).ok().as_ref().and_then(listener_of),
-                    });
-                }
+                Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
-            // Between opening and locking, the last daemon may have removed it.
+            // Between opening and locking, the last holder may have removed it.
             let locked = file.metadata().map_err(failed)?;
             let is_there = fs::symlink_metadata(&path).is_ok_and(|present| {
                 (present.dev(), present.ino()) == (locked.dev(), locked.ino())
             });
             if is_there {
-                return Ok(Self { _file: file, path });
+                return Ok(Some(Self { file, path }));
             }
         }
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // What stays is locked by the next one.
+        let _ = fs::remove_file(&self.path);
     }
 }
 

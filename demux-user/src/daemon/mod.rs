@@ -1,56 +1,56 @@
-//! `demux daemon`: lets processes without capabilities own sets of AF_XDP sockets, several on one queue,
-//! none of which sees the frames of another.
+//! `demux daemon`: what is done in the background for the instance of a network namespace.
 //!
 //! ```text
-//!             main thread                          a thread for each queue in use
-//!   socket ─▶ session, one for each owner ──▶ sets ──▶ hub ◀──▶ UMEM ◀──▶ kernel
-//!             asks config and peer,                     ▲
-//!             speaks protocol                           └─ port, one for each owner ◀──▶ region ◀──▶ owner
-//!                                                            with its gate and rights
+//!   signals, owners ─▶ main_loop ─▶ session, one for each owner ─▶ sets (a thread) ─▶ hub (a thread for each queue)
+//!                        │ background
+//!                        ├─ look     which instance is there?
+//!                        ├─ follow   interfaces and addresses, as rtnetlink tells of them
+//!                        ├─ sweep    rows that have expired
+//!                        └─ http     metrics
 //! ```
 //!
-//! The daemon keeps nothing: what it holds ends with it, and with the owner. When it is killed the kernel
-//! closes its sockets, and packets go to the fallbacks of their bindings.
+//! A session asks `config` and `peer` who may own what, and speaks `protocol`; `sets` has the queues that
+//! are in use; a `hub` moves frames between a queue and its owners, each with a `gate` that knows its
+//! `rights`.
+//!
+//! The daemon keeps nothing: what it holds ends with it, and with the owner, and what it follows it looks up
+//! when it starts. When it is killed the kernel closes its sockets, and packets go to the fallbacks of
+//! their bindings; the programs on the interfaces go on.
 
+mod activation;
+mod blocking;
+mod changes;
 pub mod config;
 mod counters;
+mod follow;
 mod gate;
+mod http;
 mod hub;
-mod links;
 mod listener;
+mod look;
+mod main_loop;
 pub mod peer;
 pub mod protocol;
-mod registered;
 mod rights;
+mod service;
 mod session;
 mod sets;
+mod single;
+mod state;
+mod sweep;
 pub mod transport;
 mod watch;
 
-use std::{
-    cell::RefCell,
-    os::fd::{AsFd as _, OwnedFd},
-    path::{Path, PathBuf},
-    rc::Rc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use tokio::{
-    io::unix::AsyncFd,
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-    task::{JoinSet, LocalSet},
-    time::sleep,
-};
+use tokio::task::LocalSet;
 
-use self::{
-    config::Config, links::Links, listener::Listener, session::Shared, sets::Sets, watch::watch,
-};
+use self::config::Config;
 use crate::{
     Error, Result,
-    bpffs::BpfFs,
     capability::{Capability, require},
-    xsk::registry,
+    load::Followed,
+    tables::Swept,
 };
 
 /// Where the daemon listens unless it is told otherwise.
@@ -67,7 +67,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Options {
     /// The configuration file; that of [`config::DEFAULT_PATH`] need not be there.
     pub config: Option<PathBuf>,
-    /// Where to listen; by default where the configuration says, or at [`DEFAULT_SOCKET`].
+    /// Where to listen; by default where the configuration says, or at [`DEFAULT_SOCKET`]. A socket of the
+    /// service manager comes first.
     pub socket: Option<PathBuf>,
     /// Where the BPF file system is, if it is not at its usual place.
     pub bpffs: Option<PathBuf>,
@@ -81,10 +82,30 @@ pub enum Event {
         /// Where.
         socket: PathBuf,
     },
+    /// Metrics can be read.
+    Exporting {
+        /// Where.
+        address: SocketAddr,
+    },
     /// The configuration was read again, and holds from now on.
     Configured,
     /// The configuration was read again and refused: the old one holds.
     Misconfigured(Error),
+    /// There is an instance, or its interfaces are others.
+    Loaded {
+        /// It is another one than before, or there was none.
+        is_new: bool,
+        /// How many interfaces it has.
+        interfaces: usize,
+    },
+    /// There is no instance any more.
+    Unloaded,
+    /// Something was done about an interface, or could not be.
+    Followed(Followed),
+    /// The connection table was swept.
+    Swept(Swept),
+    /// Something cannot be done for the moment.
+    Trouble(Error),
     /// A set was opened, or registered.
     Opened {
         /// Its name.
@@ -111,103 +132,18 @@ pub enum Event {
 ///
 /// # Errors
 ///
-/// [`Error::MissingCapability`]; [`Error::BadConfiguration`]; [`Error::DaemonRunning`]; and where the
-/// socket file cannot be made.
+/// [`Error::MissingCapability`]; [`Error::BadConfiguration`]; [`Error::DaemonRunning`];
+/// [`Error::NamespaceServed`]; and where a socket cannot be made.
 pub fn run(options: &Options, tell: &mut dyn FnMut(Event)) -> Result<()> {
     require(
         "run the daemon",
         &[Capability::Bpf, Capability::NetAdmin, Capability::NetRaw],
     )?;
     let config = Config::read(options.config.as_deref())?;
-    // What a daemon has left that was killed. Where demux is not loaded, there is nothing.
-    let _ = BpfFs::find(options.bpffs.as_deref()).and_then(|bpffs| registry::reap(&bpffs));
-    let socket = options
-        .socket
-        .as_deref()
-        .or(config.socket.as_deref())
-        .unwrap_or(Path::new(DEFAULT_SOCKET))
-        .to_owned();
-    let (events, happened) = mpsc::unbounded_channel();
-    let shared = Rc::new(Shared {
-        config: RefCell::new(config),
-        path: options.config.clone(),
-        sets: RefCell::new(Sets::new(options.bpffs.clone())?),
-        users: RefCell::default(),
-        events,
-    });
     let reactor = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::io("start the reactor", source))?;
     let tasks = LocalSet::new();
-    reactor.block_on(tasks.run_until(main_loop(shared, &socket, happened, tell)))
-}
-
-/// Everything that the main thread does.
-async fn main_loop(
-    shared: Rc<Shared>,
-    socket: &Path,
-    mut happened: mpsc::UnboundedReceiver<Event>,
-    tell: &mut dyn FnMut(Event),
-) -> Result<()> {
-    let catch = |kind| signal(kind).map_err(|source| Error::io("wait for signals", source));
-    let mut hangup = catch(SignalKind::hangup())?;
-    let mut terminate = catch(SignalKind::terminate())?;
-    let mut interrupt = catch(SignalKind::interrupt())?;
-    let listener = Listener::open(socket)?;
-    let arrivals = listener
-        .as_fd()
-        .try_clone_to_owned()
-        .and_then(watch)
-        .map_err(|source| Error::io("wait for connections", source))?;
-    let links = Links::open()?;
-    let mut sessions = JoinSet::new();
-    tell(Event::Ready {
-        socket: socket.to_owned(),
-    });
-    loop {
-        tokio::select! {
-            accepted = accept(&listener, &arrivals) => match accepted {
-                Ok(connection) => {
-                    sessions.spawn_local(session::serve(Rc::clone(&shared), connection));
-                }
-                Err(error) => {
-                    tell(Event::Deaf(error));
-                    sleep(PAUSE).await;
-                }
-            },
-            Some(_) = sessions.join_next() => {}
-            Some(event) = happened.recv() => tell(event),
-            _ = hangup.recv() => match Config::read(shared.path.as_deref()) {
-                Ok(config) => {
-                    shared.config.replace(config);
-                    tell(Event::Configured);
-                }
-                Err(error) => tell(Event::Misconfigured(error)),
-            },
-            gone = links.gone(|| shared.sets.borrow().interfaces()) => {
-                shared.sets.borrow().lose(&gone);
-            }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-        }
-    }
-    // Nobody connects any more, and then every set is closed.
-    drop((arrivals, listener));
-    sessions.shutdown().await;
-    while let Ok(event) = happened.try_recv() {
-        tell(event);
-    }
-    Ok(())
-}
-
-async fn accept(listener: &Listener, arrivals: &AsyncFd<OwnedFd>) -> Result<OwnedFd> {
-    let failed = |source| Error::io("accept a connection", source);
-    loop {
-        let mut ready = arrivals.readable().await.map_err(failed)?;
-        match listener.accept().map_err(failed)? {
-            Some(connection) => return Ok(connection),
-            None => ready.clear_ready(),
-        }
-    }
+    reactor.block_on(tasks.run_until(main_loop::serve(options, config, tell)))
 }

@@ -1,7 +1,7 @@
 //! A connection, from its beginning to its end, which is also the end of the set that was opened by it.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::PathBuf,
@@ -9,18 +9,23 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::unix::AsyncFd, time::sleep};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::{Notify, watch},
+    time::sleep,
+};
 
 use super::{
     Event,
     config::{Config, DEFAULT_PATH, Limits},
+    look,
     peer::{Peer, Watched},
     protocol::{Open, Refusal, Register, Reply, Request, decode, encode},
-    sets::{Answer, OpenSet, RegisteredSet, Sets},
+    sets::{Answer, Close, Kept, OpenSet, RegisteredSet, Sets, Worker},
     transport::{self, Received},
-    watch::watch,
+    watch::watch as watch_fd,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, metrics::DaemonCounts};
 
 /// How many connections one user may have who is not root.
 const CONNECTIONS: usize = 64;
@@ -34,7 +39,17 @@ pub(super) struct Shared {
     pub(super) config: RefCell<Config>,
     /// The file that the configuration is read from, if it is not the usual one.
     pub(super) path: Option<PathBuf>,
-    pub(super) sets: RefCell<Sets>,
+    pub(super) sets: Worker,
+    /// The instance that is there: see [`super::look`].
+    pub(super) instance: watch::Sender<Option<u32>>,
+    /// Where the BPF file system is, if it is not at its usual place.
+    pub(super) bpffs: Option<PathBuf>,
+    /// Told when the configuration was read again.
+    pub(super) configured: watch::Sender<()>,
+    /// Asks for everything to be brought up to date.
+    pub(super) follow: Notify,
+    /// What was done so far.
+    pub(super) counts: Cell<DaemonCounts>,
     /// The users of the connections there are.
     pub(super) users: RefCell<Vec<u32>>,
     pub(super) events: tokio::sync::mpsc::UnboundedSender<Event>,
@@ -43,8 +58,8 @@ pub(super) struct Shared {
 /// What a connection holds.
 enum Held {
     Nothing,
-    Open(OpenSet),
-    Registered(Option<RegisteredSet>),
+    Open(Kept<OpenSet>),
+    Registered(Kept<RegisteredSet>),
 }
 
 struct Session {
@@ -52,6 +67,8 @@ struct Session {
     connection: AsyncFd<OwnedFd>,
     peer: Peer,
     held: Held,
+    /// The instance that the set is in.
+    instance: Option<u32>,
 }
 
 /// Serves a connection until its owner, or what it owns, has ended.
@@ -64,8 +81,8 @@ pub(super) async fn serve(shared: Rc<Shared>, connection: OwnedFd) {
     if !peer.is_root() && shared.count(peer.uid) >= CONNECTIONS {
         return refuse(connection.as_fd(), &shared.too_many(&peer));
     }
-    let process = watch(process);
-    let connection = watch(connection);
+    let process = watch_fd(process);
+    let connection = watch_fd(connection);
     let (Ok(process), Ok(connection)) = (process, connection) else {
         return;
     };
@@ -75,6 +92,7 @@ pub(super) async fn serve(shared: Rc<Shared>, connection: OwnedFd) {
         connection,
         peer,
         held: Held::Nothing,
+        instance: None,
     };
     tokio::select! {
         () = session.talk() => {}
@@ -110,7 +128,16 @@ impl Shared {
         }
     }
 
-    fn tell(&self, event: Event) {
+    /// Says which instance is there, to whoever watches it.
+    pub(super) fn seen(&self, instance: Option<u32>) {
+        self.instance.send_if_modified(|present| {
+            let is_news = *present != instance;
+            *present = instance;
+            is_news
+        });
+    }
+
+    pub(super) fn tell(&self, event: Event) {
         // The receiver lives as long as the daemon.
         let _ = self.events.send(event);
     }
@@ -122,11 +149,8 @@ impl Session {
         loop {
             let received = tokio::select! {
                 received = self.receive() => received,
-                () = self.held.lost() => {
-                    let error = Error::unexpected(
-                        "keep the socket set open",
-                        "one of its interfaces is gone",
-                    );
+                reason = self.lost() => {
+                    let error = Error::unexpected("keep the socket set open", reason);
                     self.answer(&Reply::Error(Refusal::from(&error)), &[]);
                     return;
                 }
@@ -183,7 +207,7 @@ impl Session {
                 Ok((Reply::Opened(opened), fds))
             }
             (Request::Register(wish), Some(socket), None) => {
-                self.register(&wish, socket)?;
+                self.register(wish, socket).await?;
                 Ok((Reply::Registered, Vec::new()))
             }
             (Request::Statistics, None, None) => match &self.held {
@@ -211,13 +235,14 @@ impl Session {
         let limits = self.permit(&wish.set)?;
         let mut left = RETRIES;
         let (set, answer) = loop {
+            let (peer, wish) = (self.peer.clone(), wish.clone());
             let configuration = self.shared.configuration();
-            let result =
-                self.shared
-                    .sets
-                    .borrow_mut()
-                    .open(&self.peer, wish, limits, configuration);
-            match result {
+            let keep = self.shared.sets.keeper();
+            let open = move |sets: &mut Sets| {
+                let (set, answer) = sets.open(&peer, &wish, limits, configuration)?;
+                Ok((keep(set), answer))
+            };
+            match self.run(open).await {
                 Err(Error::QueueBusy { .. }) if left > 0 => {
                     left -= 1;
                     sleep(RETRY).await;
@@ -225,36 +250,99 @@ impl Session {
                 result => break result?,
             }
         };
-        self.held = Held::Open(set);
-        self.shared.tell(Event::Opened {
-            set: wish.set.clone(),
-            pid: self.peer.pid,
-            user: self.peer.user(),
-        });
+        self.held = Held::Open(self.announce(set, &wish.set));
         Ok(answer)
     }
 
-    fn register(&mut self, wish: &Register, socket: OwnedFd) -> Result<()> {
+    async fn register(&mut self, wish: Register, socket: OwnedFd) -> Result<()> {
         self.permit(&wish.set)?;
-        if matches!(self.held, Held::Nothing) {
-            self.held = Held::Registered(None);
-        }
-        let Held::Registered(set) = &mut self.held else {
-            return Err(one_set());
+        let known = match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Registered(set) => Some(set),
+            Held::Nothing => None,
+            open @ Held::Open(_) => {
+                self.held = open;
+                return Err(one_set());
+            }
         };
-        let is_first = set.is_none();
-        self.shared
-            .sets
-            .borrow_mut()
-            .register(&self.peer, wish, socket, set)?;
-        if is_first {
-            self.shared.tell(Event::Opened {
-                set: wish.set.clone(),
-                pid: self.peer.pid,
-                user: self.peer.user(),
+        let (peer, name, was_known) = (self.peer.clone(), wish.set.clone(), known.is_some());
+        let keep = self.shared.sets.keeper();
+        let register = move |sets: &mut Sets| {
+            let result = sets.register(&peer, &wish, socket, known.as_deref());
+            // What is known comes back whatever has become of the socket.
+            let (new, result) = match result {
+                Ok(new) => (new.map(keep), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            Ok((new.or(known), result))
+        };
+        let (set, result) = self.run(register).await?;
+        if let Some(set) = set {
+            self.held = Held::Registered(if was_known {
+                set
+            } else {
+                self.announce(set, &name)
             });
         }
-        Ok(())
+        result
+    }
+
+    /// Has something done with the sets, and finds out which instance they are in.
+    async fn run<T: Send + 'static>(
+        &mut self,
+        job: impl FnOnce(&mut Sets) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let bpffs = self.shared.bpffs.clone();
+        let both = move |sets: &mut Sets| {
+            // The instance comes first: if it is replaced meanwhile, the set is taken for lost.
+            let instance = look::identity(bpffs.as_deref());
+            (job(sets), instance)
+        };
+        let (result, instance) = self.shared.sets.run(both).await?;
+        if result.is_ok() {
+            self.instance = instance;
+            self.shared.seen(instance);
+        }
+        result
+    }
+
+    /// Tells that a set was opened, and when it is closed.
+    fn announce<S: Close>(&self, mut set: Kept<S>, name: &str) -> Kept<S> {
+        let Peer { pid, .. } = self.peer;
+        let closed = Event::Closed {
+            set: name.to_owned(),
+            pid,
+        };
+        set.tell_when_closed(self.shared.events.clone(), closed);
+        self.shared.tell(Event::Opened {
+            set: name.to_owned(),
+            pid,
+            user: self.peer.user(),
+        });
+        set
+    }
+
+    /// Ends when the set is lost, and says why.
+    async fn lost(&self) -> &'static str {
+        let interface = async {
+            match &self.held {
+                Held::Open(set) => set.lost.notified().await,
+                Held::Registered(_) | Held::Nothing => std::future::pending().await,
+            }
+        };
+        let instance = async {
+            if matches!(self.held, Held::Nothing) {
+                std::future::pending::<()>().await;
+            }
+            let mut present = self.shared.instance.subscribe();
+            let is_another = |present: &Option<u32>| *present != self.instance;
+            if present.wait_for(is_another).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = interface => "one of its interfaces is gone",
+            () = instance => "demux was unloaded",
+        }
     }
 
     /// How much the peer may have, if it may own the set.
@@ -268,34 +356,6 @@ impl Session {
                 set: set.to_owned(),
                 configuration: self.shared.configuration(),
             })
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let name = match std::mem::replace(&mut self.held, Held::Nothing) {
-            Held::Open(set) => {
-                let name = set.name();
-                self.shared.sets.borrow_mut().close(set);
-                name
-            }
-            Held::Registered(Some(set)) => set.name(),
-            Held::Registered(None) | Held::Nothing => return,
-        };
-        self.shared.tell(Event::Closed {
-            set: name,
-            pid: self.peer.pid,
-        });
-    }
-}
-
-impl Held {
-    /// Ends when a queue of the set is lost.
-    async fn lost(&self) {
-        match self {
-            Self::Open(set) => set.lost.notified().await,
-            Self::Registered(_) | Self::Nothing => std::future::pending().await,
-        }
     }
 }
 

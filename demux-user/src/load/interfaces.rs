@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use demux_common::config::{Interface, MAX_INTERFACES};
 
 use crate::{
-    Error, Result, attach,
+    Error, Result,
+    attach::{self, PinnedLink},
     interface::{self, Interface as Device},
-    state::Paths,
+    state::{self, Paths},
     tables::Tables,
 };
 
@@ -38,32 +39,91 @@ pub(super) fn refuse_busy(devices: &[Device]) -> Result<()> {
     }
 }
 
-/// A slot in which the datapath would find the interface.
-pub(super) fn free_slot(tables: &Tables, device: &Device) -> Result<u32> {
+/// A slot in which the datapath would find the interface. Where there is none, interfaces that have
+/// vanished give theirs up.
+pub(super) fn free_slot(paths: &Paths, tables: &Tables, device: &Device) -> Result<u32> {
+    if let Some(slot) = find_slot(tables, device)? {
+        return Ok(slot);
+    }
+    for vanished in vanished(paths, tables)? {
+        take_off(paths, tables, vanished.ifindex)?;
+    }
+    find_slot(tables, device)?.ok_or_else(|| {
+        Error::unexpected(
+            format!("attach to {}", device.name),
+            format!("an instance has room for {MAX_INTERFACES} interfaces at the most"),
+        )
+    })
+}
+
+fn find_slot(tables: &Tables, device: &Device) -> Result<Option<u32>> {
     let taken: HashSet<u32> = tables
         .interfaces()?
         .into_iter()
         .map(|(slot, _)| slot)
         .collect();
-    Interface::slots(device.index)
-        .find(|slot| !taken.contains(slot))
-        .ok_or_else(|| {
-            Error::unexpected(
-                format!("attach to {}", device.name),
-                format!("an instance has room for {MAX_INTERFACES} interfaces at the most"),
-            )
-        })
+    Ok(Interface::slots(device.index).find(|slot| !taken.contains(slot)))
 }
 
-/// Frees the slots of interfaces that are gone; their links have come off by themselves.
-pub(super) fn free_vanished(paths: &Paths, tables: &Tables) -> Result<()> {
+/// An entry whose interface is gone.
+#[derive(Debug)]
+pub(super) struct Vanished {
+    pub(super) ifindex: u32,
+    /// The link that is left of it; `None` where somebody has removed the pin.
+    pub(super) link: Option<PinnedLink>,
+}
+
+impl Vanished {
+    /// The index that it has now with our program, having been in another namespace or being there.
+    pub(super) fn now(&self) -> Option<u32> {
+        self.link.and_then(|link| link.ifindex)
+    }
+}
+
+/// The entries of interfaces that are gone: the kernel has taken our program off with them, or they
+/// are in another namespace, or back from there under another index.
+pub(super) fn vanished(paths: &Paths, tables: &Tables) -> Result<Vec<Vanished>> {
+    let mut vanished = Vec::new();
     for (_, entry) in tables.interfaces()? {
         let link = attach::pinned_link(&paths.xdp_link(entry.ifindex))?;
         if link.is_none_or(|link| link.ifindex != Some(entry.ifindex)) {
-            take_off(paths, tables, entry.ifindex)?;
+            vanished.push(Vanished {
+                ifindex: entry.ifindex,
+                link,
+            });
+        }
+    }
+    Ok(vanished)
+}
+
+/// Frees the slots of interfaces that are gone and were called as one that is to be loaded, or whose
+/// names nobody knows: the others may return, and are then attached by the daemon.
+pub(super) fn free_vanished(paths: &Paths, tables: &Tables, names: &[String]) -> Result<()> {
+    let kept = state::kept_names(paths)?;
+    for vanished in vanished(paths, tables)? {
+        let may_return = vanished.link.is_some_and(|link| link.ifindex.is_none())
+            && kept
+                .get(&vanished.ifindex)
+                .is_some_and(|name| !names.contains(name));
+        if !may_return {
+            take_off(paths, tables, vanished.ifindex)?;
         }
     }
     Ok(())
+}
+
+/// The index of the entry that an interface has left behind which was called so.
+pub(super) fn left_behind(paths: &Paths, tables: &Tables, name: &str) -> Result<Option<u32>> {
+    let kept = state::kept_names(paths)?;
+    let is_here: HashSet<u32> = interface::all()?
+        .iter()
+        .map(|device| device.index)
+        .collect();
+    Ok(tables
+        .interfaces()?
+        .into_iter()
+        .map(|(_, entry)| entry.ifindex)
+        .find(|index| !is_here.contains(index) && kept.get(index).is_some_and(|kept| kept == name)))
 }
 
 /// Detaches from an interface, ingress before egress, and frees its slot.
@@ -76,5 +136,5 @@ pub(super) fn take_off(paths: &Paths, tables: &Tables, ifindex: u32) -> Result<(
             tables.clear_interface(slot)?;
         }
     }
-    Ok(())
+    state::forget_name(paths, ifindex)
 }

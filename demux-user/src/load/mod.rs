@@ -2,6 +2,7 @@
 
 mod attached;
 mod check;
+mod follow;
 mod import;
 mod instance;
 mod interfaces;
@@ -14,6 +15,7 @@ use demux_common::config::{Config, Interface, Mode, Policy, Reply, Track};
 
 pub use self::{
     check::{Check, check},
+    follow::{Followed, follow, import_connections},
     instance::{create_instance, initial_config},
     unload::{confirm, unload, unload_all},
 };
@@ -27,7 +29,7 @@ use crate::{
     netns::NetworkNamespace,
     object::Capacities,
     owned, preflight,
-    state::{Instance, Opened, Paths},
+    state::{self, Instance, Opened, Paths},
     tables::{Access, Tables, now},
 };
 
@@ -112,7 +114,7 @@ pub fn load(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<Ve
         Opened::Existing(instance) => {
             let tables = Tables::open(&instance, Access::ReadWrite)?;
             // An interface that was away and is back has another index, and still our program.
-            interfaces::free_vanished(instance.paths(), &tables)?;
+            interfaces::free_vanished(instance.paths(), &tables, names)?;
             let devices = interfaces::resolve(names)?;
             let (present, absent) = attached::split(&instance, &tables, devices)?;
             let mut differences = attached::differences(&tables, options)?;
@@ -207,9 +209,15 @@ fn attach_all(
     locals::refresh(tables)?;
     let memory_bytes = tables.memory_bytes()?;
     let max_connections = tables.max_connections()?;
+    let how = How {
+        default: options.default.unwrap_or(Policy::Pass),
+        probation_ends: options.probation.map_or(0, deadline),
+        mode: options.mode.unwrap_or_default(),
+        egress: options.egress.unwrap_or_default(),
+    };
     let mut loaded = Vec::new();
     for device in devices {
-        match attach_one(paths, tables, device, options) {
+        match attach_one(paths, tables, device, how) {
             Ok(attached) => loaded.push(Loaded {
                 interface: device.name.clone(),
                 ifindex: device.index,
@@ -249,6 +257,16 @@ fn attach_all(
     Ok(loaded)
 }
 
+/// How an interface is to be attached.
+#[derive(Clone, Copy, Debug)]
+struct How {
+    default: Policy,
+    /// As in [`Interface`].
+    probation_ends: u64,
+    mode: ModeChoice,
+    egress: EgressChoice,
+}
+
 /// How an interface came to be attached.
 struct Attached {
     ingress: xdp::Attached,
@@ -256,33 +274,26 @@ struct Attached {
 }
 
 /// Attaches egress and then ingress, so that no answer is missed to what ingress lets in.
-fn attach_one(
-    paths: &Paths,
-    tables: &Tables,
-    device: &Device,
-    options: &LoadOptions,
-) -> Result<Attached> {
-    let slot = interfaces::free_slot(tables, device)?;
+fn attach_one(paths: &Paths, tables: &Tables, device: &Device, how: How) -> Result<Attached> {
+    let slot = interfaces::free_slot(paths, tables, device)?;
     let mut entry = Interface {
-        probation_ends: 0,
+        probation_ends: how.probation_ends,
         ifindex: device.index,
         station: device.mac.unwrap_or_default(),
-        default: options.default.unwrap_or(Policy::Pass),
+        default: how.default,
         mode: Mode::Native,
         egress: 0,
         reply: Reply::None,
         reserved: [0; 2],
     };
     tables.clear_counters(slot)?;
-    if let Some(probation) = options.probation {
-        entry.probation_ends = deadline(probation);
-    }
     // The entry comes first: a packet of an interface without one passes, whatever the default.
     tables.set_interface(slot, &entry)?;
-    let egress = egress::attach(paths, device, options.egress.unwrap_or_default());
+    state::keep_name(paths, device.index, &device.name)?;
+    let egress = egress::attach(paths, device, how.egress);
     entry = with_egress(entry, egress.hook);
     tables.set_interface(slot, &entry)?;
-    match xdp::attach(paths, device, options.mode.unwrap_or_default()) {
+    match xdp::attach(paths, device, how.mode) {
         Ok(ingress) => {
             entry.mode = ingress.mode;
             // Until this is written, what is to be refused passes, and the kernel refuses it.
@@ -301,6 +312,7 @@ fn attach_one(
         Err(error) => {
             egress::detach(paths, device.index)?;
             tables.clear_interface(slot)?;
+            state::forget_name(paths, device.index)?;
             Err(error)
         }
     }

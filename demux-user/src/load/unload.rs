@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// Detaches from interfaces and keeps the instance: its bindings, its connections, its settings.
-/// Returns the names of the interfaces.
+/// Returns the names of the interfaces. One that is gone is forgotten: it is not attached again when
+/// it returns.
 ///
 /// # Errors
 ///
@@ -24,7 +25,14 @@ pub fn unload(bpffs: &BpfFs, names: &[String]) -> Result<Vec<String>> {
     let entries = tables.interfaces()?;
     let mut indexes = Vec::new();
     for name in names {
-        let index = interface::by_name(name)?.index;
+        let index = match interface::by_name(name) {
+            Ok(device) => device.index,
+            Err(Error::UnknownInterface(unknown)) => {
+                interfaces::left_behind(instance.paths(), &tables, name)?
+                    .ok_or(Error::UnknownInterface(unknown))?
+            }
+            Err(error) => return Err(error),
+        };
         if !entries.iter().any(|(_, entry)| entry.ifindex == index) {
             return Err(Error::NotAttached(name.clone()));
         }

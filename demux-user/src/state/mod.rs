@@ -1,6 +1,6 @@
 //! The directory of pins that is an instance: opening, creating, locking and removing it.
 //!
-//! `<bpffs>/demux/<id>/` holds a pin per map under the map's name, `progs/` and `links/`.
+//! `<bpffs>/demux/<id>/` holds a pin per map under the map's name, `progs/`, `links/` and `names/`.
 //! The id is the cookie of the network namespace in decimal.
 //! A command holds a lock (flock(2)) on that directory for as long as it uses it: shared to read,
 //! exclusive to write.
@@ -8,6 +8,7 @@
 
 mod access;
 mod lock;
+mod names;
 mod new;
 mod paths;
 
@@ -18,11 +19,13 @@ use rustix::{
     fs::{Access, AtFlags, CWD, accessat},
     io::Errno,
 };
+use demux_common::layout::map;
 
 use self::lock::LockedDirectory;
 pub use self::{
     access::reading_group,
     lock::Lock,
+    names::{forget_name, keep_name, kept_names},
     new::{NewInstance, Opened, remove_leftovers},
     paths::Paths,
 };
@@ -125,6 +128,14 @@ pub fn list(bpffs: &BpfFs) -> Result<Vec<u64>> {
         .collect();
     ids.sort_unstable();
     Ok(ids)
+}
+
+/// A number that tells the instance at `paths` from every other one since the machine started; `None`
+/// where there is none. No lock is needed.
+#[must_use]
+pub fn identity(paths: &Paths) -> Option<u32> {
+    let meta = bpf::object_get(&paths.map(map::META), true).ok()?;
+    Some(bpf::map_info(meta.as_fd()).ok()?.id)
 }
 
 /// The names in a directory, none where it does not exist.

@@ -10,6 +10,7 @@ const ROOT: &str = "demux";
 
 const PROGRAMS: &str = "progs";
 const LINKS: &str = "links";
+const NAMES: &str = "names";
 const XDP_LINK: &str = "xdp_";
 const EGRESS_LINK: &str = "egress_";
 const EGRESS_FILTER: &str = "clsact_";
@@ -35,6 +36,11 @@ impl Paths {
         }
     }
 
+    /// Where the instance of the network namespace with this cookie is, if there is one.
+    pub fn of(bpffs: &BpfFs, id: u64) -> Self {
+        Self::of_instance(bpffs, id)
+    }
+
     pub(super) fn of_new_instance(bpffs: &BpfFs, id: u64) -> Self {
         Self::of_leftover(bpffs, &format!("{NEW}{id}"))
     }
@@ -42,6 +48,13 @@ impl Paths {
     pub(super) fn of_leftover(bpffs: &BpfFs, name: &str) -> Self {
         Self {
             directory: Self::root(bpffs).join(name),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn at(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
         }
     }
 
@@ -68,6 +81,16 @@ impl Paths {
     /// The directory of links.
     pub fn links(&self) -> PathBuf {
         self.directory.join(LINKS)
+    }
+
+    /// The directory of the names of interfaces.
+    pub fn names(&self) -> PathBuf {
+        self.directory.join(NAMES)
+    }
+
+    /// The symbolic link to the name of the interface with this index.
+    pub fn name(&self, ifindex: u32) -> PathBuf {
+        self.names().join(ifindex.to_string())
     }
 
     /// The pin of the link that attaches XDP to the interface with this index.
@@ -97,7 +120,7 @@ impl Paths {
     /// EACCES without permission to read the directory.
     pub fn map_names(&self) -> Result<Vec<String>> {
         let mut names = entries(&self.directory)?;
-        names.retain(|name| name != PROGRAMS && name != LINKS);
+        names.retain(|name| ![PROGRAMS, LINKS, NAMES].contains(&name.as_str()));
         names.sort_unstable();
         Ok(names)
     }

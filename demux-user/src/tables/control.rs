@@ -138,11 +138,30 @@ impl Control {
     ///
     /// Where the table cannot be read or the program cannot be run.
     pub fn sweep(&self, tables: &Tables) -> Result<Swept> {
+        self.sweep_in_turns(tables, || true)
+    }
+
+    /// As [`Control::sweep`], in turns of a few thousand lines. After each turn it asks `go_on`, which
+    /// may take its time, whether to go on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::sweep`].
+    pub fn sweep_in_turns(
+        &self,
+        tables: &Tables,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Swept> {
         let config = tables.config()?;
-        let now = config.clock.at(super::now());
+        let mut swept = Swept::default();
         let mut expired = Vec::new();
         let mut unreached = Vec::new();
+        let mut is_stopped = false;
         tables.for_each_batch(|first, lines, is_entered| {
+            if is_stopped {
+                return Ok(());
+            }
+            let now = config.clock.at(super::now());
             for (offset, line) in lines.iter().enumerate() {
                 let index = first + offset as u32;
                 let is_reached = line.occupancy == Occupancy::Live && is_entered(offset);
@@ -155,13 +174,13 @@ impl Control {
                     }
                 }
             }
+            swept.expired += done(&self.execute(&expired)?);
+            expired.clear();
+            is_stopped = !go_on();
             Ok(())
         })?;
-        let given_back = self.give_back(&unreached)?;
-        Ok(Swept {
-            expired: done(&self.execute(&expired)?),
-            given_back,
-        })
+        swept.given_back = self.give_back(&unreached)?;
+        Ok(swept)
     }
 
     fn give_back(&self, lines: &[(u32, Head)]) -> Result<u64> {

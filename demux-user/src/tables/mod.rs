@@ -6,6 +6,7 @@ mod control;
 mod entries;
 mod ephemeral;
 mod exec;
+mod fill;
 mod listen;
 mod locals;
 mod owned;

@@ -118,6 +118,10 @@ fn entries(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     if path.ends_with(map::PORTS) {
         return ports(path);
     }
+    if path.ends_with(map::EVENTS) || path.ends_with(map::TRACES) {
+        // What is in a ring is for its reader alone.
+        return BTreeMap::new();
+    }
     if path.ends_with(map::XSKS) {
         // The kernel shows its entries to nobody.
         return BTreeMap::new();

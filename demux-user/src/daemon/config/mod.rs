@@ -1,8 +1,13 @@
-//! The part of the configuration file that says who may own sets of AF_XDP sockets.
+//! The part of the configuration file that is the daemon's: what it does, and who may own sets of AF_XDP
+//! sockets.
 //!
 //! ```toml
 //! [daemon]
 //! socket = "/run/demux/demux.sock"
+//! sweep = "30s"              # how often rows that have expired are swept out; or "off"
+//! metrics = "127.0.0.1:9478" # serve OpenMetrics over HTTP; not at all unless given
+//! metrics_public = false     # whether that may be an address that is not loopback
+//! metrics_bindings = true    # whether there are series for each binding
 //!
 //! [[owner]]
 //! user = "alice"        # a name or a number; or group = "web"
@@ -11,73 +16,39 @@
 //! max_memory_mib = 512  # memory of the regions of all these sets
 //! ```
 //!
-//! Root may own every set. Where there is no file, nobody else may own any.
+//! Root may own every set. Where there is no file, nobody else may own any. The other sections of the file
+//! are not the daemon's, and are not looked at here.
 
-use std::{
-    fs, io,
-    ops::Range,
-    path::{Path, PathBuf},
-};
+mod duration;
+mod owner;
+mod service;
 
 use serde::Deserialize;
+use std::{fs, io, ops::Range, path::Path};
+
+use serde::{Deserialize, de::IgnoredAny};
 use toml::Spanned;
 
+use self::owner::Owner;
+pub use self::{owner::Limits, service::Service};
+pub(crate) use self::{owner::OwnerSection, service::DaemonSection};
 use super::peer::Peer;
 use crate::{
     Error, Result,
     accounts::{User, group_id as id_of_group},
     bindings::SetName,
 };
+use crate::{Error, Result};
 
 /// Where the file is by convention.
 pub const DEFAULT_PATH: &str = "/etc/demux/demux.toml";
 
-/// A name that stands for every set.
-const EVERY: &str = "*";
-
-/// Who may own what.
+/// What the daemon does, and who may own what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Where the daemon listens, if the file says so.
-    pub socket: Option<PathBuf>,
+    /// What the daemon does besides serving owners.
+    pub service: Service,
     owners: Vec<Owner>,
-}
-
-/// How much one user may have in use at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Queues of all sets together.
-    pub queues: u32,
-    /// Bytes of all regions together.
-    pub memory: u64,
-}
-
-impl Limits {
-    /// Those of an entry that gives none.
-    pub const DEFAULT: Self = Self {
-        queues: 64,
-        memory: 512 << 20,
-    };
-
-    /// Those of root.
-    const NONE: Self = Self {
-        queues: u32::MAX,
-        memory: u64::MAX,
-    };
-}
-
-/// An entry of the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Owner {
-    who: Who,
-    sets: Vec<String>,
-    limits: Limits,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Who {
-    User(u32),
-    Group(u32),
 }
 
 #[derive(Deserialize)]
@@ -86,33 +57,21 @@ struct File {
     daemon: Option<DaemonSection>,
     #[serde(default)]
     owner: Vec<Spanned<OwnerSection>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DaemonSection {
-    socket: Option<Spanned<PathBuf>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OwnerSection {
-    user: Option<Spanned<NameOrNumber>>,
-    group: Option<Spanned<NameOrNumber>>,
-    sets: Vec<Spanned<String>>,
-    max_queues: Option<u32>,
-    max_memory_mib: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a name or a number")]
-enum NameOrNumber {
-    Number(u32),
-    Name(String),
+    // What `demux apply` reads.
+    #[serde(rename = "version")]
+    _version: Option<IgnoredAny>,
+    #[serde(rename = "instance")]
+    _instance: Option<IgnoredAny>,
+    #[serde(rename = "settings")]
+    _settings: Option<IgnoredAny>,
+    #[serde(rename = "interface")]
+    _interface: Option<IgnoredAny>,
+    #[serde(rename = "binding")]
+    _binding: Option<IgnoredAny>,
 }
 
 /// What is wrong, and where in the text.
-type Fault = (String, Range<usize>);
+pub(crate) type Fault = (String, Range<usize>);
 
 impl Config {
     /// Reads the file at `path`; that of [`DEFAULT_PATH`] need not be there.
@@ -159,16 +118,24 @@ impl Config {
             let reason = error.message().lines().collect::<Vec<_>>().join(": ");
             faulty((reason, error.span().unwrap_or(0..0)))
         })?;
-        let socket = file.daemon.and_then(|daemon| daemon.socket);
-        if let Some(socket) = &socket
-            && !socket.get_ref().is_absolute()
-        {
-            return Err(faulty(("the path must begin with /".into(), socket.span())));
-        }
-        let owners = file.owner.into_iter().map(owner);
+        Self::from_sections(file.daemon, file.owner).map_err(faulty)
+    }
+
+    /// What the sections say.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, and where.
+    pub(crate) fn from_sections(
+        daemon: Option<DaemonSection>,
+        owners: Vec<Spanned<OwnerSection>>,
+    ) -> Result<Self, Fault> {
         Ok(Self {
-            socket: socket.map(Spanned::into_inner),
-            owners: owners.collect::<Result<_, _>>().map_err(faulty)?,
+            service: daemon.unwrap_or_default().read()?,
+            owners: owners
+                .into_iter()
+                .map(Owner::read)
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -182,8 +149,7 @@ impl Config {
         }
         self.owners
             .iter()
-            .filter(|owner| owner.who.is(peer) && owner.has(set))
-            .map(|owner| owner.limits)
+            .filter_map(|owner| owner.allows(peer, set))
             .reduce(|one, other| Limits {
                 queues: one.queues.max(other.queues),
                 memory: one.memory.max(other.memory),
@@ -274,6 +240,8 @@ fn position(text: &str, byte: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Config> {
@@ -297,7 +265,7 @@ mod tests {
              [[owner]]\ngroup = 'root'\nsets = ['*']\nmax_queues = 1\n",
         )
         .unwrap();
-        assert_eq!(config.socket.as_deref(), Some(Path::new("/run/x")));
+        assert_eq!(config.service.socket.as_deref(), Some(Path::new("/run/x")));
         let limits = |peer, set| config.limits(&peer, set).map(|limits| limits.queues);
         assert_eq!(limits(peer(7, &[7]), "web"), Some(100));
         assert_eq!(limits(peer(7, &[7]), "dns"), Some(64));
@@ -307,6 +275,22 @@ mod tests {
         assert_eq!(limits(peer(0, &[]), "mail"), Some(u32::MAX));
         let web = config.limits(&peer(7, &[]), "web").unwrap();
         assert_eq!(web.memory, Limits::DEFAULT.memory, "the larger one");
+    }
+
+    #[test]
+    fn the_other_sections_are_somebody_elses() {
+        let config = parse(
+            "version = 1\n[daemon]\nsweep = '5m'\nmetrics = '[::1]:9478'\nmetrics_bindings = false\n\
+             [instance]\nx = 1\n[settings]\ntrack = 'local'\n[[interface]]\nname = 'eth0'\n\
+             [[binding]]\nname = 'web'\n",
+        )
+        .unwrap();
+        let service = config.service;
+        assert_eq!(service.sweep, Some(Duration::from_secs(300)));
+        assert_eq!(service.metrics, Some("[::1]:9478".parse().unwrap()));
+        assert!(!service.metrics_bindings);
+        let config = parse("[daemon]\nmetrics = '0.0.0.0:1'\nmetrics_public = true\n").unwrap();
+        assert!(config.service.metrics.is_some());
     }
 
     #[test]
@@ -322,6 +306,15 @@ mod tests {
             ("[daemon\n", (1, 8), "unclosed"),
             ("\n[daemon]\nsockt = '/x'\n", (3, 1), "sockt"),
             ("[daemon]\nsocket = 'x'\n", (2, 10), "begin with /"),
+            ("[daemon]\nsweep = '5'\n", (2, 9), "30s"),
+            ("[daemon]\nmetrics = 'x:1'\n", (2, 11), "address"),
+            (
+                "[daemon]\nmetrics = '0.0.0.0:9478'\n",
+                (2, 11),
+                "metrics_public",
+            ),
+            ("[daemon]\nmetrics_public = 1\n", (2, 18), "boolean"),
+            ("[intrface]\n", (1, 2), "intrface"),
             ("[[owner]]\nuser = 1\n", (1, 1), "sets"),
             ("[[owner]]\nsets = ['a']\n", (1, 1), "user or a group"),
             (

@@ -1,5 +1,10 @@
 //! The sets that are open, and the queues that they use.
 
+mod register;
+mod registered;
+mod wish;
+mod worker;
+
 use std::{
     collections::HashMap,
     os::fd::{AsFd as _, OwnedFd},
@@ -10,28 +15,32 @@ use std::{
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::sync::Notify;
 
+use self::wish::{interfaces, owner, places, shape};
+pub(super) use self::{
+    register::RegisteredSet,
+    worker::{Close, Kept, Worker},
+};
 use super::{
     config::Limits,
     counters::Counters,
     gate::Gate,
     hub::{Hub, OwnerSide, PortId},
     peer::Peer,
-    protocol::{Open, Opened, OpenedQueue, Register, Statistics},
-    registered,
+    protocol::{Open, Opened, OpenedQueue, Statistics},
     rights::Rights,
 };
 use crate::{
     Error, Result,
     bindings::SetName,
     bpffs::BpfFs,
-    interface::{self, Interface},
+    interface::Interface,
     netns::NetworkNamespace,
     process::Process,
     state::{Instance, Lock, Paths},
     tables::{Access, Sender, Tables},
     xsk::{
         port::longest_frame,
-        queue::{Place, QueueId, receive_queues},
+        queue::{Place, QueueId},
         region::{Region, Shape},
         registry::{self, Claim, Wish},
     },
@@ -39,9 +48,6 @@ use crate::{
 
 /// How many queues one set may have here: a message has to bring two descriptors for each.
 const MAX_QUEUES: usize = 64;
-
-/// The largest frame that an owner of sockets of its own may say they take.
-const LONGEST_FRAME: u32 = 1 << 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -66,10 +72,9 @@ struct Usage {
     memory: u64,
 }
 
-/// A set whose sockets the daemon holds. To be closed by [`Sets::close`].
+/// A set whose sockets the daemon holds.
 #[derive(Debug)]
 pub(super) struct OpenSet {
-    name: String,
     claim: Claim,
     ports: Vec<(QueueId, PortId)>,
     counters: Vec<Arc<Counters>>,
@@ -77,14 +82,6 @@ pub(super) struct OpenSet {
     usage: Usage,
     /// Notified when a queue is lost.
     pub(super) lost: Arc<Notify>,
-}
-
-/// A set whose sockets its owner holds. It is given back when this is dropped.
-#[derive(Debug)]
-pub(super) struct RegisteredSet {
-    claim: Claim,
-    name: String,
-    interface: String,
 }
 
 /// What the owner of a new set is told, with two descriptors for each queue.
@@ -192,7 +189,6 @@ impl Sets {
         )?;
         let (rights, paths) = self.rights()?;
         let mut set = OpenSet {
-            name: wish.set.clone(),
             claim,
             ports: Vec::new(),
             counters: Vec::new(),
@@ -290,7 +286,7 @@ impl Sets {
     }
 
     /// Closes a set: its sockets first.
-    pub(super) fn close(&mut self, set: OpenSet) {
+    fn close(&mut self, set: OpenSet) {
         for (id, port) in &set.ports {
             if let Some(queue) = self.queues.get_mut(id) {
                 queue.hub.remove(*port);
@@ -308,98 +304,13 @@ impl Sets {
         drop(set.claim);
     }
 
-    /// The indexes of the interfaces whose queues are in use.
-    pub(super) fn interfaces(&self) -> Vec<u32> {
-        let mut indexes: Vec<u32> = self.queues.keys().map(|id| id.ifindex).collect();
-        indexes.sort_unstable();
-        indexes.dedup();
-        indexes
-    }
-
-    /// Notifies the owners of the queues of interfaces that are gone.
-    pub(super) fn lose(&self, gone: &[u32]) {
+    /// Notifies the owners of queues whose interfaces are not among these.
+    pub(super) fn lose_all_but(&self, present: &[u32]) {
         for (id, queue) in &self.queues {
-            if gone.contains(&id.ifindex) {
+            if !present.contains(&id.ifindex) {
                 queue.hub.end();
             }
         }
-    }
-
-    /// Publishes a socket of the owner's. The first one claims the set.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidArgument`] for what is no such socket, or not one of this set.
-    pub(super) fn register(
-        &mut self,
-        peer: &Peer,
-        wish: &Register,
-        socket: OwnedFd,
-        set: &mut Option<RegisteredSet>,
-    ) -> Result<()> {
-        let name: SetName = wish.set.parse()?;
-        let interface = interface::by_name(&wish.interface)?;
-        let queues = receive_queues(&interface);
-        let place = Place {
-            id: QueueId {
-                ifindex: interface.index,
-                queue: wish.queue,
-            },
-            interface: interface.name.clone(),
-        };
-        if wish.queue >= u32::from(queues) {
-            return Err(Error::invalid(
-                "receive queue",
-                wish.queue.to_string(),
-                format!("{} has {queues} of them, from 0 on", interface.name),
-            ));
-        }
-        if wish.longest_frame == 0 || wish.longest_frame > LONGEST_FRAME {
-            return Err(Error::invalid(
-                "longest frame",
-                wish.longest_frame.to_string(),
-                format!("it has from 1 to {LONGEST_FRAME} bytes"),
-            ));
-        }
-        let socket = registered::check(socket, &place)?;
-        let known = match set {
-            Some(known) if known.name == wish.set && known.interface == interface.name => known,
-            Some(known) => {
-                return Err(Error::invalid(
-                    "set",
-                    wish.set.clone(),
-                    format!(
-                        "this connection has registered the set {} on {}",
-                        known.name, known.interface
-                    ),
-                ));
-            }
-            None => {
-                let owner = owner(peer)?;
-                let claim = registry::claim(
-                    &self.bpffs()?,
-                    &Wish {
-                        name,
-                        owner,
-                        uid: peer.uid,
-                        holder: owner,
-                        interfaces: vec![(interface.index, queues)],
-                        longest: wish.longest_frame,
-                    },
-                )?;
-                set.insert(RegisteredSet {
-                    claim,
-                    name: wish.set.clone(),
-                    interface: interface.name.clone(),
-                })
-            }
-        };
-        let is_zero_copy = socket.is_zero_copy()?;
-        let QueueId { ifindex, queue } = place.id;
-        // The owner's descriptor alone keeps it open from here on.
-        known
-            .claim
-            .publish(ifindex, queue, socket.as_fd(), is_zero_copy)
     }
 
     /// The hub of a queue, opened where there is none.
@@ -427,11 +338,13 @@ impl Sets {
     }
 }
 
-impl OpenSet {
-    pub(super) fn name(&self) -> String {
-        self.name.clone()
+impl Close for OpenSet {
+    fn close(self, sets: &mut Sets) {
+        sets.close(self);
     }
+}
 
+impl OpenSet {
     /// What has happened on each queue.
     pub(super) fn statistics(&self) -> Vec<Statistics> {
         self.counters
@@ -439,86 +352,4 @@ impl OpenSet {
             .map(|counters| counters.read())
             .collect()
     }
-}
-
-impl RegisteredSet {
-    pub(super) fn name(&self) -> String {
-        self.name.clone()
-    }
-}
-
-/// Who owns a set, so that it is known again.
-fn owner(peer: &Peer) -> Result<Process> {
-    Process::find(peer.pid)
-        .map_err(|source| Error::io(format!("find the process {}", peer.pid), source))
-}
-
-/// The shape of each region: as many chunks for what arrives as for what leaves.
-fn shape(wish: &Open) -> Result<Shape> {
-    let shape = Shape {
-        chunk_size: wish.chunk_size,
-        chunks: wish.ring_size.saturating_mul(2),
-        ring_size: wish.ring_size,
-    };
-    if !matches!(wish.chunk_size, 2048 | 4096) {
-        return Err(Error::invalid(
-            "size of a chunk",
-            wish.chunk_size.to_string(),
-            "it has 2048 or 4096 bytes",
-        ));
-    }
-    if !shape.is_sound() {
-        return Err(Error::invalid(
-            "size of a ring",
-            wish.ring_size.to_string(),
-            "it is a power of two up to 32768",
-        ));
-    }
-    Ok(shape)
-}
-
-/// The interfaces with these names, and how many receive queues each has.
-fn interfaces(names: &[String]) -> Result<Vec<(Interface, u16)>> {
-    let mut interfaces: Vec<(Interface, u16)> = Vec::new();
-    if names.len() > demux_common::steering::MAX_INTERFACES {
-        return Err(Error::invalid(
-            "number of interfaces",
-            names.len().to_string(),
-            format!(
-                "a set has at most {}",
-                demux_common::steering::MAX_INTERFACES
-            ),
-        ));
-    }
-    for name in names {
-        let interface = interface::by_name(name)?;
-        if interfaces
-            .iter()
-            .any(|(known, _)| known.index == interface.index)
-        {
-            return Err(Error::invalid(
-                "interface",
-                name.clone(),
-                "it is named twice",
-            ));
-        }
-        let queues = receive_queues(&interface);
-        interfaces.push((interface, queues));
-    }
-    Ok(interfaces)
-}
-
-fn places(interfaces: &[(Interface, u16)]) -> Vec<Place> {
-    interfaces
-        .iter()
-        .flat_map(|(interface, queues)| {
-            (0..u32::from(*queues)).map(|queue| Place {
-                id: QueueId {
-                    ifindex: interface.index,
-                    queue,
-                },
-                interface: interface.name.clone(),
-            })
-        })
-        .collect()
 }
