@@ -16,12 +16,6 @@ use crate::{
 /// unloaded. Changes of addresses, routes and stations reach the datapath at once. Rows of connections that
 /// have expired are swept out. Metrics are served over HTTP where the configuration says.
 ///
-/// It runs in the foreground until SIGTERM or SIGINT, and serves one network namespace. SIGHUP makes it
-/// read the configuration again; a broken one is refused, and the old one stays. What it holds ends with
-/// it: packets of its owners' bindings then go to the fallbacks of these.
-///
-/// It needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW, and CAP_DAC_OVERRIDE where another user, such as root,
-/// has loaded.
 /// Processes without root can own sets of AF_XDP sockets: the daemon holds the sockets and copies frames to
 /// and from memory that it shares with one owner each. So several owners can have bindings on one receive
 /// queue, none sees the frames of another, and none can send from an endpoint that is not its own. Who may
@@ -30,7 +24,8 @@ use crate::{
 /// It runs in the foreground until SIGTERM or SIGINT, and serves one network namespace, which has no other
 /// daemon; where demux is not loaded, it waits. SIGHUP makes it read the configuration again; a broken one
 /// is refused, and the old one stays. Sets end with it: packets of its owners' bindings then go to the
-/// fallbacks of these. All else goes on without it. It needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW.
+/// fallbacks of these. All else goes on without it. It needs CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW, and
+/// CAP_DAC_OVERRIDE where another user, such as root, has loaded.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

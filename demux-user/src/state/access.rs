@@ -85,15 +85,7 @@ fn share(path: &Path, mode: u32) -> Result<()> {
 
 /// The number of the group demux, where the system has that group.
 pub fn reading_group() -> Option<u32> {
-    group_id(&fs::read_to_string("/etc/group").unwrap_or_default())
-}
-
-/// The number of the group demux in the lines of /etc/group. The C library's own search does not work in static binaries.
-fn group_id(groups: &str) -> Option<u32> {
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(GROUP)).then(|| fields.nth(1)?.parse().ok())?
-    })
+    local_group_id(GROUP)
 }
 
 #[cfg(test)]
@@ -120,13 +112,4 @@ mod tests {
             assert_eq!(found, then, "{mode:o} of {owner}");
         }
     }
-
-    #[test]
-    fn the_group_is_found_by_its_whole_name() {
-        let groups = "root:x:0:\ndemuxer:x:7:\ndemux:x:991:alice,bob\n";
-        assert_eq!(group_id(groups), Some(991));
-        assert_eq!(group_id("root:x:0:\n"), None);
-        assert_eq!(group_id("demux\n"), None);
-    }
-    local_group_id(GROUP)
 }

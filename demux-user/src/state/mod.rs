@@ -14,12 +14,13 @@ mod paths;
 
 use std::{fs, io, os::fd::AsFd as _, path::Path, time::Duration};
 
-pub(crate) use self::access::mode_to_pass;
+use demux_common::layout::map;
 use rustix::{
     fs::{Access, AtFlags, CWD, accessat},
     io::Errno,
 };
-use demux_common::layout::map;
+
+pub(crate) use self::access::mode_to_pass;
 
 use self::lock::LockedDirectory;
 pub use self::{

@@ -23,7 +23,6 @@ mod duration;
 mod owner;
 mod service;
 
-use serde::Deserialize;
 use std::{fs, io, ops::Range, path::Path};
 
 use serde::{Deserialize, de::IgnoredAny};
@@ -33,11 +32,6 @@ use self::owner::Owner;
 pub use self::{owner::Limits, service::Service};
 pub(crate) use self::{owner::OwnerSection, service::DaemonSection};
 use super::peer::Peer;
-use crate::{
-    Error, Result,
-    accounts::{User, group_id as id_of_group},
-    bindings::SetName,
-};
 use crate::{Error, Result};
 
 /// Where the file is by convention.
@@ -154,79 +148,6 @@ impl Config {
                 queues: one.queues.max(other.queues),
                 memory: one.memory.max(other.memory),
             })
-    }
-}
-
-impl Who {
-    fn is(self, peer: &Peer) -> bool {
-        match self {
-            Self::User(uid) => peer.uid == uid,
-            Self::Group(gid) => peer.groups.contains(&gid),
-        }
-    }
-}
-
-impl Owner {
-    fn has(&self, set: &str) -> bool {
-        self.sets.iter().any(|name| name == EVERY || name == set)
-    }
-}
-
-fn owner(section: Spanned<OwnerSection>) -> Result<Owner, Fault> {
-    let span = section.span();
-    let section = section.into_inner();
-    let who = match (section.user, section.group) {
-        (Some(user), None) => Who::User(user_id(user)?),
-        (None, Some(group)) => Who::Group(group_id(group)?),
-        (None, None) => return Err(("an owner has a user or a group".into(), span)),
-        (Some(_), Some(group)) => {
-            let reason = "an owner has a user or a group, not both";
-            return Err((reason.into(), group.span()));
-        }
-    };
-    if section.sets.is_empty() {
-        return Err(("an owner without sets may own nothing".into(), span));
-    }
-    let mut sets = Vec::new();
-    for name in section.sets {
-        if name.get_ref() != EVERY
-            && let Err(error) = name.get_ref().parse::<SetName>()
-        {
-            return Err((error.to_string(), name.span()));
-        }
-        sets.push(name.into_inner());
-    }
-    Ok(Owner {
-        who,
-        sets,
-        limits: Limits {
-            queues: section.max_queues.unwrap_or(Limits::DEFAULT.queues),
-            memory: section
-                .max_memory_mib
-                .map_or(Limits::DEFAULT.memory, |mib| u64::from(mib) << 20),
-        },
-    })
-}
-
-fn user_id(user: Spanned<NameOrNumber>) -> Result<u32, Fault> {
-    let span = user.span();
-    match user.into_inner() {
-        NameOrNumber::Number(uid) => Ok(uid),
-        NameOrNumber::Name(name) => match User::by_name(&name) {
-            Ok(Some(user)) => Ok(user.uid),
-            _ => Err((format!("there is no user {name:?}"), span)),
-        },
-    }
-}
-
-fn group_id(group: Spanned<NameOrNumber>) -> Result<u32, Fault> {
-    let span = group.span();
-    match group.into_inner() {
-        NameOrNumber::Number(gid) => Ok(gid),
-        NameOrNumber::Name(name) => match id_of_group(&name) {
-            Ok(Some(gid)) => Ok(gid),
-            _ => Err((format!("there is no group {name:?}"), span)),
-        },
     }
 }
 

@@ -1,11 +1,14 @@
 //! The sections `[[owner]]`: who may own which sets, and how much of them.
 
-use nix::unistd::{Group, User};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::Fault;
-use crate::{bindings::SetName, daemon::peer::Peer};
+use crate::{
+    accounts::{User, group_id as id_of_group},
+    bindings::SetName,
+    daemon::peer::Peer,
+};
 
 /// A name that stands for every set.
 const EVERY: &str = "*";
@@ -125,8 +128,8 @@ fn user_id(user: Spanned<NameOrNumber>) -> Result<u32, Fault> {
     let span = user.span();
     match user.into_inner() {
         NameOrNumber::Number(uid) => Ok(uid),
-        NameOrNumber::Name(name) => match User::from_name(&name) {
-            Ok(Some(user)) => Ok(user.uid.as_raw()),
+        NameOrNumber::Name(name) => match User::by_name(&name) {
+            Ok(Some(user)) => Ok(user.uid),
             _ => Err((format!("there is no user {name:?}"), span)),
         },
     }
@@ -136,8 +139,8 @@ fn group_id(group: Spanned<NameOrNumber>) -> Result<u32, Fault> {
     let span = group.span();
     match group.into_inner() {
         NameOrNumber::Number(gid) => Ok(gid),
-        NameOrNumber::Name(name) => match Group::from_name(&name) {
-            Ok(Some(group)) => Ok(group.gid.as_raw()),
+        NameOrNumber::Name(name) => match id_of_group(&name) {
+            Ok(Some(gid)) => Ok(gid),
             _ => Err((format!("there is no group {name:?}"), span)),
         },
     }
