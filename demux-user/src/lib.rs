@@ -53,6 +53,7 @@ pub mod sockets;
 pub mod sources;
 pub mod state;
 pub mod tables;
+pub mod upgrade;
 pub mod verify;
 pub mod xsk;
 

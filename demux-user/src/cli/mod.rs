@@ -32,6 +32,7 @@ mod stream;
 mod trace;
 mod unbind;
 mod unload;
+mod upgrade;
 mod usage;
 mod words;
 mod xsks;
@@ -171,6 +172,7 @@ enum Command {
     Daemon(daemon::Args),
     Maps(maps::Args),
     Dump(dump::Args),
+    Upgrade(upgrade::Args),
     Clean(clean::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -216,6 +218,7 @@ impl Command {
             Self::Daemon(args) => args.run(context),
             Self::Maps(args) => args.run(context),
             Self::Dump(args) => args.run(context),
+            Self::Upgrade(args) => args.run(context),
             Self::Clean(args) => args.run(context),
             Self::Completions(args) => args.run(context),
             Self::Man(args) => args.run(context),

@@ -23,6 +23,7 @@ mod table;
 mod text;
 mod traces;
 mod units;
+mod upgraded;
 mod xsks;
 
 pub use self::{
@@ -44,7 +45,8 @@ pub use self::{
     status::{InterfaceStatus, Status, write_status},
     text::printable,
     traces::TraceView,
-    units::{bytes, milliseconds},
+    units::{build_name, bytes, milliseconds},
+    upgraded::UpgradeRow,
     xsks::XskRow,
 };
 
