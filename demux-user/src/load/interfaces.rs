@@ -56,7 +56,7 @@ pub(super) fn free_slot(tables: &Tables, device: &Device) -> Result<u32> {
 }
 
 /// Frees the slots of interfaces that are gone; their links have come off by themselves.
-pub(super) fn free_vanished(paths: &Paths, tables: &Tables) -> Result<()> {
+pub(crate) fn free_vanished(paths: &Paths, tables: &Tables) -> Result<()> {
     for (_, entry) in tables.interfaces()? {
         let link = attach::pinned_link(&paths.xdp_link(entry.ifindex))?;
         if link.is_none_or(|link| link.ifindex != Some(entry.ifindex)) {
