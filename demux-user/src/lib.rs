@@ -50,6 +50,7 @@ pub mod ports_in_use;
 pub mod preflight;
 pub mod process;
 pub mod render;
+mod repair;
 mod secret;
 pub mod settings;
 pub mod sockets;
@@ -57,6 +58,7 @@ pub mod sources;
 pub mod state;
 pub mod tables;
 pub mod top;
+pub mod upgrade;
 pub mod verify;
 pub mod xsk;
 

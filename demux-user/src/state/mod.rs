@@ -16,7 +16,7 @@ use std::{fs, io, os::fd::AsFd as _, path::Path, time::Duration};
 
 use demux_common::layout::map;
 use rustix::{
-    fs::{Access, AtFlags, CWD, accessat},
+    fs::{Access, AtFlags, CWD, RenameFlags, accessat, renameat_with},
     io::Errno,
 };
 
@@ -102,18 +102,86 @@ impl Instance {
         access::share_file(path)
     }
 
-    /// Removes every pin, links first: what is attached only through a pin is detached by it.
+    /// Makes an empty directory for programs that are to take the place of those that are pinned, without
+    /// what a killed command has left there.
     ///
     /// # Errors
     ///
-    /// Where a pin cannot be unlinked; those before it are gone then, and a second attempt finds the rest.
+    /// Where it cannot be made.
+    pub fn create_next_programs(&self) -> Result<()> {
+        self.remove_next_programs()?;
+        access::create_directory(&self.paths.next_programs())
+    }
+
+    /// Exchanges the pinned programs, all of them, for those that are to take their place, in one step.
+    ///
+    /// # Errors
+    ///
+    /// Where the directories cannot be renamed; nothing is changed then.
+    pub fn exchange_programs(&self) -> Result<()> {
+        let (present, next) = (self.paths.programs(), self.paths.next_programs());
+        renameat_with(CWD, &next, CWD, &present, RenameFlags::EXCHANGE)
+            .map_err(|source| Error::io(format!("replace {}", present.display()), source))
+    }
+
+    /// Removes the programs that are not in use.
+    ///
+    /// # Errors
+    ///
+    /// Where a pin cannot be unlinked; that there are none is no error.
+    pub fn remove_next_programs(&self) -> Result<()> {
+        remove_directory(&self.paths.next_programs())
+    }
+
+    /// Notes that several things are about to change that belong together. Until
+    /// [`Instance::end_change`] the note stays, also when the process is killed, so that the next one
+    /// knows what to look after.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be written.
+    pub fn begin_change(&self) -> Result<()> {
+        let note = self.paths.unfinished();
+        match fs::create_dir(&note) {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Error::io(format!("create {}", note.display()), source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the note of [`Instance::begin_change`] away: everything is as it belongs.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be removed.
+    pub fn end_change(&self) -> Result<()> {
+        remove_directory(&self.paths.unfinished())
+    }
+
+    /// Whether a command is changing the instance, or was killed while it did. Who has the lock knows
+    /// that it is the latter.
+    pub fn is_unfinished(&self) -> bool {
+        self.paths.unfinished().exists()
+    }
+
+    /// Ends everything that is attached, and then removes every pin. Killed before the last of them is
+    /// gone, it leaves an instance that is attached to nothing, or what [`remove_leftovers`] finds.
+    ///
+    /// # Errors
+    ///
+    /// Where a pin cannot be unlinked; a second attempt finds the rest.
     ///
     /// # Panics
     ///
     /// Where the instance was opened to read.
     pub fn remove(self) -> Result<()> {
         assert!(self.is_exclusive(), "a shared lock does not allow removal");
-        remove_tree(&self.paths)
+        self.begin_change()?;
+        detach_links(&self.paths.links());
+        delete_filters(&self.paths)?;
+        // An instance without some of its maps would be in the way of everybody.
+        remove_tree(&new::retire(&self.paths, self.id)?)
     }
 }
 
@@ -158,13 +226,7 @@ fn remove_tree(paths: &Paths) -> Result<()> {
     detach_links(&paths.links());
     delete_filters(paths)?;
     for directory in [&paths.links(), &paths.programs(), paths.directory()] {
-        match fs::remove_dir_all(directory) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                let operation = format!("remove {}", directory.display());
-                return Err(Error::unchangeable(operation, directory, source));
-            }
-            _ => {}
-        }
+        remove_directory(directory)?;
     }
     Ok(())
 }
@@ -185,6 +247,17 @@ fn require_removable(directory: &Path) -> Result<()> {
     }
 }
 
+/// Removes a directory with all that is in it, if it is there.
+fn remove_directory(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            let operation = format!("remove {}", directory.display());
+            Err(Error::unchangeable(operation, directory, source))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Detaches links at once: once their pins are gone, the kernel does it in its own time.
 fn detach_links(directory: &Path) {
     for name in entries(directory).unwrap_or_default() {
@@ -197,11 +270,10 @@ fn detach_links(directory: &Path) {
 /// Deletes the packet filters that hold the egress program: no pin ends them.
 fn delete_filters(paths: &Paths) -> Result<()> {
     for ifindex in paths.egress_filters()? {
-        let pin = paths.egress_filter(ifindex);
-        if !clsact::delete(ifindex, &pin)? {
+        if !clsact::delete(paths, ifindex)? {
             // The instance may be that of another namespace, whose interfaces are not seen from here.
             // Who may not visit others has none there either.
-            for deleted in netns::in_all(|| clsact::delete(ifindex, &pin)).unwrap_or_default() {
+            for deleted in netns::in_all(|| clsact::delete(paths, ifindex)).unwrap_or_default() {
                 deleted?;
             }
         }
