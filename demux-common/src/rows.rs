@@ -139,7 +139,7 @@ pub(crate) fn enter<T: Tables + ?Sized>(
     slot: u32,
     side: Side,
 ) -> Aftermath {
-    let event = match table::insert(tables, probe, key, new, &config.lifetimes) {
+    let event = match table::insert_telling(tables, probe, key, new, &config.lifetimes) {
         Inserted::Entered(_) => TableEvent::Entered,
         Inserted::OverExpired(_) => {
             tables.count_event(TableEvent::OverExpired);

@@ -114,13 +114,37 @@ pub fn insert<M: Memory + ?Sized>(
     new: &New,
     lifetimes: &[u32; State::SLOTS],
 ) -> Inserted<M::Line> {
+    insert_as::<false, M>(memory, probe, key, new, lifetimes)
+}
+
+/// As [`insert`], and tells of a connection that has to go. Not for the allocator and the controller: with
+/// it their programs are too much for the verifier of Linux 6.1.
+#[inline(always)]
+pub fn insert_telling<M: Memory + ?Sized>(
+    memory: &M,
+    probe: &Probe,
+    key: &ConnectionKey,
+    new: &New,
+    lifetimes: &[u32; State::SLOTS],
+) -> Inserted<M::Line> {
+    insert_as::<true, M>(memory, probe, key, new, lifetimes)
+}
+
+#[inline(always)]
+fn insert_as<const TELLS: bool, M: Memory + ?Sized>(
+    memory: &M,
+    probe: &Probe,
+    key: &ConnectionKey,
+    new: &New,
+    lifetimes: &[u32; State::SLOTS],
+) -> Inserted<M::Line> {
     let Some(home) = memory.line(probe.home) else {
         return Inserted::Full;
     };
     let Some((fitness, mine, old)) = claim(memory, probe, new, lifetimes) else {
         return Inserted::Full;
     };
-    if fitness != Fitness::Empty {
+    if TELLS && fitness != Fitness::Empty {
         // Its words are still there.
         let what = if fitness == Fitness::Unconfirmed {
             Happening::Evicted

@@ -52,7 +52,7 @@ pub mod sweep;
 mod update;
 
 pub use self::{
-    claim::{Choice, Inserted, New, choose, fitter, insert, is_expired, remove},
+    claim::{Choice, Inserted, New, choose, fitter, insert, insert_telling, is_expired, remove},
     find::{Addresses, Found, Probe, find, tuple_hash},
     hash::{Numbers, Secret},
     line::{Cold, Flags, Head, Line, Occupancy, Tally},
