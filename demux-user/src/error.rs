@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::capability::Capability;
+use crate::{capability::Capability, configuration::Faults};
 
 /// What every fallible function of the library returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -214,6 +214,16 @@ pub enum Error {
     /// The binding table has no room.
     #[error("the binding table is full ({0} bindings)")]
     BindingTableFull(u32),
+    /// Bindings that are replaced need entries beside those of the old ones, and there are not as many.
+    #[error(
+        "no room to replace bindings: that takes {wanted} free entries of the binding table, which has {free}"
+    )]
+    NoRoomToReplace {
+        /// How many it takes.
+        wanted: usize,
+        /// How many there are.
+        free: usize,
+    },
     /// A living process has the set of sockets.
     #[error("the socket set {name:?} is taken by process {pid} ({process})")]
     SocketSetTaken {
@@ -391,6 +401,15 @@ pub enum Error {
         /// What is wrong there.
         reason: String,
     },
+    /// Configuration files with something wrong in them.
+    #[error("{0}")]
+    Faulty(Faults),
+    /// A file was written while it was read.
+    #[error("{} has changed while it was read", .0.display())]
+    FileChanged(PathBuf),
+    /// Applying a configuration has failed at a late step, and what was done before was undone.
+    #[error("{0}; what was done before is undone")]
+    Undone(Box<Error>),
     /// A message to or from the daemon that is none.
     #[error("cannot understand the message: {reason}")]
     InvalidMessage {
@@ -565,7 +584,9 @@ impl Error {
             Self::GroupFull { .. } => ("group_full", Status::Failed),
             Self::NameTaken(_) => ("name_taken", Status::Conflict),
             Self::AmbiguousBinding { .. } => ("ambiguous_binding", Status::Conflict),
-            Self::BindingTableFull(_) => ("binding_table_full", Status::Failed),
+            Self::BindingTableFull(_) | Self::NoRoomToReplace { .. } => {
+                ("binding_table_full", Status::Failed)
+            }
             Self::SocketSetTaken { .. } | Self::SocketSetLost(_) => {
                 ("socket_set_taken", Status::Conflict)
             }
@@ -592,6 +613,12 @@ impl Error {
             Self::ReadOnlyBpfFs(_) => ("read_only_bpffs", Status::Failed),
             Self::BadCapture { .. } => ("bad_capture", Status::Failed),
             Self::BadConfiguration { .. } => ("bad_configuration", Status::Failed),
+            Self::Faulty(faults) if faults.0.iter().all(|fault| fault.is_conflict) => {
+                ("address_in_use", Status::Conflict)
+            }
+            Self::Faulty(_) => ("bad_configuration", Status::Failed),
+            Self::FileChanged(_) => ("file_changed", Status::Conflict),
+            Self::Undone(cause) => cause.class(),
             Self::InvalidMessage { .. } => ("invalid_message", Status::Failed),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => ("permission_denied", Status::Permission),
@@ -639,6 +666,12 @@ impl Error {
             Self::BadConfiguration { .. } => {
                 "correct it; its form is in the README".into()
             }
+            Self::Faulty(faults) if faults.0.iter().all(|fault| fault.is_conflict) => {
+                "name other endpoints, or give both bindings reuse_addr or reuse_port".into()
+            }
+            Self::Faulty(_) => "see what there is with: demux schema".into(),
+            Self::FileChanged(_) => "try again when it is written".into(),
+            Self::Undone(cause) => return cause.hint(),
             Self::InvalidMessage { .. } => {
                 "use the demux library of the same version as the daemon".into()
             }
@@ -667,6 +700,9 @@ impl Error {
             Self::GroupFull { .. } => "remove some with: demux unbind NAME".into(),
             Self::NameTaken(name) => format!("choose another name, or: demux unbind {name}"),
             Self::AmbiguousBinding { .. } => "name one of them".into(),
+            Self::NoRoomToReplace { .. } => {
+                "change fewer at once, or load with a larger --max-bindings".into()
+            }
             Self::BindingTableFull(_) => "remove some with: demux unbind NAME".into(),
             Self::SocketSetTaken { pid, .. } => {
                 format!("choose another name, or end process {pid}; demux xsks lists all sets")

@@ -17,6 +17,7 @@
 //! ```
 
 pub mod accounts;
+pub mod apply;
 pub mod attach;
 pub mod bindings;
 pub mod bpf;
@@ -24,6 +25,7 @@ pub mod bpffs;
 pub mod capability;
 pub mod cli;
 pub mod clock;
+pub mod configuration;
 pub mod connections;
 pub mod daemon;
 mod demux;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The longest timeout: a year.
-const MAX_TIMEOUT: u32 = 365 * 24 * 60 * 60;
+pub(crate) const MAX_TIMEOUT: u32 = 365 * 24 * 60 * 60;
 
 /// A change of one setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,37 @@ pub enum Assignment {
 }
 
 impl Assignment {
+    /// The key that `demux set` knows it by.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::Default {
+                interface: Some(interface),
+                ..
+            } => format!("default@{interface}"),
+            Self::Default {
+                interface: None, ..
+            } => "default".to_owned(),
+            Self::Track(_) => "track".to_owned(),
+            Self::KernelSockets(_) => "kernel-sockets".to_owned(),
+            Self::Timeout(state, _) => format!("timeout.{}", state.name().to_lowercase()),
+            Self::Ephemeral(change) => format!("ephemeral.{}", change.key()),
+        }
+    }
+
+    /// Its value, as `demux settings` shows it.
+    #[must_use]
+    pub fn value(&self) -> String {
+        match self {
+            Self::Default { policy, .. } => policy.name().to_owned(),
+            Self::Track(track) => track.name().to_owned(),
+            Self::KernelSockets(true) => "on".to_owned(),
+            Self::KernelSockets(false) => "off".to_owned(),
+            Self::Timeout(_, seconds) => seconds.to_string(),
+            Self::Ephemeral(change) => change.value(),
+        }
+    }
+
     /// Reads `KEY=VALUE`.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Who may bind what: the questions that the kernel asks at bind(2), asked before anything is changed.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs, io,
     net::{IpAddr, SocketAddr},
 };
@@ -9,6 +9,7 @@ use std::{
 use demux_common::{
     binding::Binding,
     overlap::{Endpoint, overlaps},
+    protocol::Protocol,
 };
 use ipnet::IpNet;
 use rustix::{
@@ -22,12 +23,12 @@ use crate::{
     bindings::pattern::from_ip,
     capability::{self, Capability},
     local_address,
-    sockets::{self, Socket, SocketState, owner::Owners},
+    sockets::{self, Socket, SocketState, States, owner::Owners},
 };
 
 /// What has to be known of the host, read once for several bindings.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(crate) struct Host {
     local: BTreeSet<IpNet>,
     first_unprivileged_port: u16,
 }
@@ -38,7 +39,7 @@ impl Host {
     /// # Errors
     ///
     /// Where the kernel does not tell.
-    pub(super) fn read() -> Result<Self> {
+    pub(crate) fn read() -> Result<Self> {
         Ok(Self {
             local: local_address::local_prefixes()?,
             first_unprivileged_port: first_unprivileged_port()?,
@@ -74,7 +75,7 @@ impl Host {
     }
 
     /// Whether an address is one of this host's, or the kernel would let a socket have it.
-    fn has(&self, address: IpAddr) -> Result<bool> {
+    pub(crate) fn has(&self, address: IpAddr) -> Result<bool> {
         if address.is_multicast() || self.local.iter().any(|net| net.contains(&address)) {
             return Ok(true);
         }
@@ -105,6 +106,42 @@ impl Host {
     }
 }
 
+/// From how many bindings on all sockets are read at once.
+const MANY: usize = 8;
+
+/// As [`check_sockets`], for several bindings.
+///
+/// # Errors
+///
+/// As [`check_sockets`].
+pub(crate) fn check_all_sockets<'b>(bindings: impl Iterator<Item = &'b Binding>) -> Result<()> {
+    let takers: Vec<&Binding> = bindings
+        .filter(|binding| !binding.target.is_kernel() && conflict::bindable(binding).is_some())
+        .collect();
+    if takers.len() < MANY {
+        return takers.into_iter().try_for_each(check_sockets);
+    }
+    for protocol in Protocol::ALL {
+        let takers = takers.iter().filter(|binding| binding.protocol == protocol);
+        let mut ports: HashMap<u16, Vec<Socket>> = HashMap::new();
+        for binding in takers.clone() {
+            ports.entry(binding.first_port).or_default();
+        }
+        if ports.is_empty() {
+            continue;
+        }
+        for socket in sockets::all(protocol, States::ALL)? {
+            if let Some(at) = ports.get_mut(&socket.local.port()) {
+                at.push(socket);
+            }
+        }
+        for binding in takers {
+            check_against(binding, &ports[&binding.first_port])?;
+        }
+    }
+    Ok(())
+}
+
 /// Refuses endpoints that a socket of the kernel has, where `binding` would take packets from it.
 ///
 /// The kernel does not tell by which flags a socket may share its port, and one whose packets are taken
@@ -116,14 +153,20 @@ impl Host {
 ///
 /// [`Error::SocketInUse`], and where sock_diag cannot be asked.
 pub(super) fn check_sockets(binding: &Binding) -> Result<()> {
-    if binding.target.is_kernel() {
+    if binding.target.is_kernel() || conflict::bindable(binding).is_none() {
         return Ok(());
     }
+    let sockets = sockets::at_port(binding.protocol, binding.first_port)?;
+    check_against(binding, &sockets)
+}
+
+/// Refuses a binding that would take packets from one of these sockets of its port.
+fn check_against(binding: &Binding, sockets: &[Socket]) -> Result<()> {
     let Some(endpoint) = conflict::bindable(binding) else {
         return Ok(());
     };
-    let in_the_way = sockets::at_port(binding.protocol, binding.first_port)?
-        .into_iter()
+    let in_the_way = sockets
+        .iter()
         .filter(|socket| has_port(socket) && overlaps(&endpoint, &endpoint_of(socket)))
         .min_by_key(|socket| (socket.state.is_connected(), socket.inode == 0));
     let Some(socket) = in_the_way else {

@@ -160,8 +160,9 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
     let mut free = (1..=max)
         .filter_map(|index| u16::try_from(index).ok())
         .filter(|index| !used.contains(index));
+    let mut index_of = conflict::Index::of(bindings.iter().map(|(_, binding)| binding));
     let host = Host::read()?;
-    let sets = SetIndexes::choose(&tables, requests)?;
+    let sets = SetIndexes::choose(&tables, requests.iter())?;
     let mut names = Vec::new();
     for request in requests {
         let name = choose_name(request, &taken)?;
@@ -173,13 +174,14 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
             ..stored(request, &name, epoch)
         };
         host.admit(&request.pattern, request.freebind)?;
-        if let Some(holder) = conflict::holder(&binding, bindings.iter().map(|(_, other)| other)) {
+        if let Some(holder) = index_of.holder(&binding) {
             return Err(Error::AddressInUse {
                 pattern: written(&request.pattern),
-                holder: format!("binding {:?}", name_of(holder)),
+                holder: format!("binding {:?}", name_of(index_of.get(holder))),
             });
         }
         admission::check_sockets(&binding)?;
+        index_of.push(&binding);
         bindings.push((index, binding));
         taken.insert(name.clone());
         names.push(name);
@@ -192,7 +194,16 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
         renew_replies(&tables)?;
     }
     let new = bindings.split_off(old);
-    let prepared = steering::prepare(&tables, requests, &new, &sets);
+    let lists: Vec<_> = requests
+        .iter()
+        .zip(&new)
+        .filter_map(|(request, (index, _))| match &request.target {
+            Destination::Cpus(cpus) => Some((*index, cpus.list())),
+            _ => None,
+        })
+        .collect();
+    let lists = lists.iter().map(|(index, list)| (*index, list));
+    let prepared = steering::prepare(&tables, lists, &sets);
     if let Err(error) =
         prepared.and_then(|()| enter(instance.paths(), &tables, &bindings, &new, &compiled))
     {
@@ -277,7 +288,7 @@ pub fn unbind(bpffs: &BpfFs, selector: &Selector) -> Result<String> {
 }
 
 /// Finds out how refusals leave by each interface, now that some will.
-fn renew_replies(tables: &Tables) -> Result<()> {
+pub(super) fn renew_replies(tables: &Tables) -> Result<()> {
     for (slot, old) in tables.interfaces()? {
         let mut new = old;
         reply::renew([&mut new])?;
@@ -327,7 +338,7 @@ fn find(bindings: &[(u16, Binding)], selector: &Selector) -> Result<(u16, Bindin
     }
 }
 
-fn stored(request: &BindRequest, name: &str, epoch: u32) -> Binding {
+pub(crate) fn stored(request: &BindRequest, name: &str, epoch: u32) -> Binding {
     let (address, family, prefix_len, v6_only) = request.pattern.stored_address();
     let mut bytes = [0; NAME_LEN];
     bytes[..name.len()].copy_from_slice(name.as_bytes());
@@ -359,7 +370,7 @@ fn stored(request: &BindRequest, name: &str, epoch: u32) -> Binding {
 
 /// Names are shown in tables and typed in shells: a letter or digit, then up to 30 more of those,
 /// dots, dashes and underscores.
-fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let invalid = |reason: &str| Err(Error::invalid("binding name", name, reason));
     if name.len() >= NAME_LEN {
         return invalid("it is longer than 31 bytes");
@@ -382,7 +393,7 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 /// `tcp-80`, or `tcp-80-2` where that is taken.
-fn generate_name(pattern: &Pattern, taken: &HashSet<String>) -> String {
+pub(crate) fn generate_name(pattern: &Pattern, taken: &HashSet<String>) -> String {
     let ports = match pattern.ports {
         super::Ports::ANY => "any".to_owned(),
         ports => ports.to_string(),

@@ -1,12 +1,14 @@
 //! Bindings: what users write, what is stored of it, and the tables that the datapath matches against.
 
-mod admission;
+pub(crate) mod admission;
 pub mod change;
 pub mod compile;
-mod conflict;
+pub(crate) mod conflict;
 pub mod destination;
 pub mod pattern;
 pub mod publish;
+pub(crate) mod replace;
+mod stages;
 pub(crate) mod steering;
 
 pub use self::{

@@ -142,6 +142,17 @@ impl Pattern {
         }
     }
 
+    /// How many bits of an address are given, to compare patterns of one family: all of them for an
+    /// exact address, of whichever family.
+    #[must_use]
+    pub fn exactness(&self) -> u8 {
+        match self.address {
+            LocalAddress::Exact(_) => 128,
+            LocalAddress::Prefix(net) => net.prefix_len(),
+            LocalAddress::Any | LocalAddress::AnyV4 | LocalAddress::AnyV6 => 0,
+        }
+    }
+
     /// Orders patterns as a packet looks for them, the most specific first.
     #[must_use]
     pub fn precedence(&self) -> impl Ord + use<> {

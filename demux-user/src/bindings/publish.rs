@@ -46,7 +46,8 @@ fn link_members(tables: &Tables, compiled: &Compiled) -> Result<()> {
         .try_for_each(|(index, binding)| tables.set_binding(*index, binding))
 }
 
-fn write_tables(tables: &Tables, compiled: &Compiled) -> Result<()> {
+/// Writes the tables alone; the members of groups are the caller's.
+pub(super) fn write_tables(tables: &Tables, compiled: &Compiled) -> Result<()> {
     let addresses = tables.addresses()?;
     let prefixes = tables.prefixes()?;
     let present: HashMap<_, _> = addresses.iter().copied().collect();

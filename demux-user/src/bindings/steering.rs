@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use demux_common::{
-    binding::{Binding, Target},
+    binding::Target,
     steering::{CpuList, Ownership, XskSet},
 };
 
@@ -24,9 +24,11 @@ impl SetIndexes {
     /// # Errors
     ///
     /// [`Error::SocketSetsFull`], and where the map cannot be read.
-    pub(super) fn choose(tables: &Tables, requests: &[BindRequest]) -> Result<Self> {
+    pub(super) fn choose<'r>(
+        tables: &Tables,
+        requests: impl Iterator<Item = &'r BindRequest>,
+    ) -> Result<Self> {
         let mut wanted = requests
-            .iter()
             .filter_map(|request| match &request.target {
                 Destination::Sockets(name) => Some(name),
                 _ => None,
@@ -65,15 +67,14 @@ impl SetIndexes {
     }
 }
 
-/// Writes what new bindings need, before they are written themselves.
+/// Writes what new bindings need, before they are written themselves: `lists` has the CPUs of each.
 ///
 /// # Errors
 ///
 /// Where a map cannot be written, and where the kernel refuses a CPU; [`tidy`] then removes the rest.
-pub(super) fn prepare(
+pub(super) fn prepare<'l>(
     tables: &Tables,
-    requests: &[BindRequest],
-    new: &[(u16, Binding)],
+    lists: impl Iterator<Item = (u16, &'l CpuList)>,
     sets: &SetIndexes,
 ) -> Result<()> {
     for (index, name) in &sets.new {
@@ -84,17 +85,18 @@ pub(super) fn prepare(
         };
         tables.set_xsk_set(*index, &set)?;
     }
+    let mut lists = lists.filter(|(_, list)| list.count != 0).peekable();
+    if lists.peek().is_none() {
+        return Ok(());
+    }
     let mut taking: HashSet<u16> = cpus_of(tables)?;
-    for (request, (index, _)) in requests.iter().zip(new) {
-        let Destination::Cpus(cpus) = &request.target else {
-            continue;
-        };
-        for &cpu in cpus.numbers() {
+    for (index, list) in lists {
+        for &cpu in list.as_slice() {
             if taking.insert(cpu) {
                 tables.add_cpu(cpu)?;
             }
         }
-        tables.set_cpu_list(*index, &cpus.list())?;
+        tables.set_cpu_list(index, list)?;
     }
     Ok(())
 }

@@ -116,7 +116,12 @@ impl<'a> Context<'a> {
         self.format
     }
 
-    /// Whether colours are wanted in results.
+    /// Whether nothing but results and errors is wanted.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.global.quiet
+    }
+
+    /// Whether results may have colours.
     pub(super) fn is_styled(&self) -> bool {
         self.styles.out
     }

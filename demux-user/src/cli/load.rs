@@ -231,7 +231,8 @@ fn row(loaded: &Loaded) -> LoadedRow {
     }
 }
 
-fn tell(context: &mut Context<'_>, loaded: &Loaded) {
+/// Says how an interface was attached.
+pub(super) fn tell(context: &mut Context<'_>, loaded: &Loaded) {
     let (interface, mode) = (&loaded.interface, loaded.mode.name());
     if loaded.already {
         context.note(format!("{interface}: loaded already, in {mode} mode"));

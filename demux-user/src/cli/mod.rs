@@ -3,6 +3,7 @@
 //! Nouns read and change nothing; verbs change.
 
 mod allocate;
+mod apply;
 mod bind;
 mod bindings;
 mod clean;
@@ -17,6 +18,7 @@ mod dump;
 mod events;
 mod exec;
 mod explain;
+mod export;
 mod kill;
 mod load;
 #[cfg(feature = "log")]
@@ -27,6 +29,7 @@ mod metrics;
 mod names;
 mod ports;
 mod release;
+mod schema;
 mod set;
 mod settings;
 mod status;
@@ -157,6 +160,9 @@ enum Command {
     Set(set::Args),
     Bind(bind::Args),
     Unbind(unbind::Args),
+    Apply(apply::Args),
+    Export(export::Args),
+    Schema(schema::Args),
     Allocate(allocate::Args),
     Release(release::Args),
     Kill(kill::Args),
@@ -207,6 +213,9 @@ impl Command {
             Self::Set(args) => args.run(context),
             Self::Bind(args) => args.run(context),
             Self::Unbind(args) => args.run(context),
+            Self::Apply(args) => args.run(context),
+            Self::Export(args) => args.run(context),
+            Self::Schema(args) => args.run(context),
             Self::Allocate(args) => args.run(context),
             Self::Release(args) => args.run(context),
             Self::Kill(args) => args.run(context),

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What is known before attaching to an interface.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, schemars::JsonSchema)]
 pub struct Check {
     /// Its name.
     pub interface: String,

@@ -7,6 +7,7 @@ mod import;
 mod instance;
 pub(crate) mod interfaces;
 pub(crate) mod reply;
+pub(crate) mod steps;
 mod unload;
 
 use std::time::Duration;

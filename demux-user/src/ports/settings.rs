@@ -30,6 +30,28 @@ pub enum Change {
 }
 
 impl Change {
+    /// Its key behind `ephemeral.`.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Range(_) => "range",
+            Self::Algorithm(_) => "algorithm",
+            Self::Reserved(_) => "reserved",
+        }
+    }
+
+    /// Its value, as it is written and shown.
+    #[must_use]
+    pub fn value(&self) -> String {
+        match self {
+            Self::Range(None) | Self::Reserved(None) => KERNEL.to_owned(),
+            Self::Range(Some(range)) => range.to_string(),
+            Self::Algorithm(algorithm) => algorithm.name().to_owned(),
+            Self::Reserved(Some(ports)) if ports.ranges().is_empty() => NONE.to_owned(),
+            Self::Reserved(Some(ports)) => ports.to_string(),
+        }
+    }
+
     /// Reads the value of a setting, given its key behind `ephemeral.`.
     ///
     /// # Errors
@@ -91,6 +113,21 @@ pub struct PortSettings {
 }
 
 impl PortSettings {
+    /// Those of a new instance: the kernel's.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel's settings cannot be read.
+    pub fn kernel() -> Result<Self> {
+        Ok(Self {
+            range: kernel::range()?,
+            is_kernel_range: true,
+            algorithm: Ephemeral::default().algorithm,
+            reserved: kernel::reserved()?,
+            is_kernel_reserved: true,
+        })
+    }
+
     /// Keys and values of `demux set`.
     #[must_use]
     pub fn pairs(&self) -> Vec<(String, String)> {

@@ -6,7 +6,7 @@ use super::list::{Column, Row, left};
 use crate::ports::Allocation;
 
 /// A port that is reserved for a connection.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct AllocationRow {
     /// `tcp` or `udp`.
     pub protocol: &'static str,

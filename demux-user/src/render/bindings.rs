@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::list::{Column, Row, left, right};
 
 /// A binding with what was counted for it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct BindingRow {
     /// Its name.
     pub name: String,

@@ -12,7 +12,7 @@ use super::{
 use crate::load::Check;
 
 /// What was found about one interface.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct CheckRow(pub Check);
 

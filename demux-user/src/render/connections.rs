@@ -15,7 +15,7 @@ use super::{
 use crate::{connections, verify::Difference};
 
 /// A connection, with the fields of its JSON object.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct ConnectionRow {
     pub(super) protocol: &'static str,
     pub(super) local: String,
@@ -121,7 +121,7 @@ impl Row for ConnectionRow {
 }
 
 /// A TCP connection of which the table and the kernel say different things.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct DifferenceRow {
     protocol: &'static str,
     local: String,

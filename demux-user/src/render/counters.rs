@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::list::{Column, Row, left, right};
 
 /// What was counted on an interface under a verdict and a reason.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct CounterRow {
     /// The interface; `None` for packets of interfaces that have no entry.
     pub iface: Option<String>,

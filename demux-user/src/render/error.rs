@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{Format, printable};
 
 /// What is told about an error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ErrorView {
     /// A word that programs know it by.
     pub code: Cow<'static, str>,

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// What would happen to a packet.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct ExplanationRow {
     /// The number of the packet in its capture, from 1 on.
     #[serde(skip_serializing_if = "Option::is_none")]

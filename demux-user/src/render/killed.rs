@@ -9,7 +9,7 @@ use super::{
 use crate::kill::{Action, Killed};
 
 /// A connection that was to be ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct KilledRow {
     protocol: &'static str,
     local: String,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::list::{Column, Row, left, right};
 
 /// An interface that is loaded now.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct LoadedRow {
     /// Its name.
     pub interface: String,
@@ -43,7 +43,7 @@ impl Row for LoadedRow {
 }
 
 /// The name of something that was made or removed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct NameRow {
     /// The name.
     pub name: String,

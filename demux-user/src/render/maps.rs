@@ -8,7 +8,7 @@ use super::{
 };
 
 /// A map and how full it is.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct MapRow {
     /// Its name.
     pub name: &'static str,

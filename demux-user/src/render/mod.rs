@@ -4,12 +4,14 @@
 
 mod allocations;
 mod bindings;
+mod changes;
 mod checks;
 mod connections;
 mod counters;
 mod error;
 mod events;
 mod explanation;
+mod export;
 mod findings;
 mod json;
 mod killed;
@@ -18,6 +20,7 @@ mod loaded;
 mod maps;
 mod ports;
 mod record;
+mod schemas;
 mod settings;
 mod status;
 mod table;
@@ -31,12 +34,14 @@ mod xsks;
 pub use self::{
     allocations::AllocationRow,
     bindings::BindingRow,
+    changes::{ChangeRow, FaultRow, write_changes, write_faults},
     checks::{CheckRow, write_checks},
     connections::{ConnectionRow, DifferenceRow},
     counters::CounterRow,
     error::{ErrorView, write_error},
     events::EventView,
     explanation::{ExplanationRow, write_explanation},
+    export::{ExportRow, write_toml},
     findings::{FindingRow, write_findings},
     killed::KilledRow,
     list::{Column, List, Row, left, right},
@@ -44,6 +49,7 @@ pub use self::{
     maps::MapRow,
     ports::PortRow,
     record::{Record, records},
+    schemas::{document_schema, schema_nouns},
     settings::SettingRow,
     status::{InterfaceStatus, Status, write_status},
     text::printable,

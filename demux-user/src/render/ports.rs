@@ -10,7 +10,7 @@ use super::list::{Column, Row, left, right};
 const SHOWN: usize = 2;
 
 /// A local port, or a range of ports, and one of its owners.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct PortRow {
     /// `tcp` or `udp`.
     pub protocol: &'static str,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::list::{Column, Row, left};
 
 /// A setting.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct SettingRow {
     /// The key that `demux set` takes.
     pub key: String,

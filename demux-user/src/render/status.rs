@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The state of an instance.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct Status {
     /// The network namespace: its name, or its inode number as `net:[4026531840]`.
     pub netns: String,
@@ -55,7 +55,7 @@ pub struct Status {
 }
 
 /// The state of an interface.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct InterfaceStatus {
     /// Its name; its index behind a # where it is gone.
     pub name: String,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::list::{Column, Row, left, right};
 
 /// A socket of a set, or a set that nobody has opened.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, schemars::JsonSchema)]
 pub struct XskRow {
     /// The name of the set.
     pub name: String,

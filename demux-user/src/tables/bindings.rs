@@ -34,6 +34,15 @@ impl Tables {
         self.clear_per_cpu(map::BINDING_COUNTS, u32::from(index))
     }
 
+    /// Sets the counters of bindings to zero.
+    ///
+    /// # Errors
+    ///
+    /// Where the map cannot be written.
+    pub fn clear_binding_counts(&self, indexes: impl Iterator<Item = u16>) -> Result<()> {
+        self.clear_all_per_cpu(map::BINDING_COUNTS, indexes.map(u32::from))
+    }
+
     /// The bindings in use, by index.
     ///
     /// # Errors
@@ -46,6 +55,28 @@ impl Tables {
             .into_iter()
             .map(|(index, binding)| (index as u16, binding))
             .collect())
+    }
+
+    /// Every entry of a binding, free or not, by index.
+    ///
+    /// # Errors
+    ///
+    /// Where the map cannot be read.
+    pub fn binding_entries(&self) -> Result<Vec<(u16, Binding)>> {
+        let entries: Vec<(u32, Binding)> = self.array(map::BINDINGS)?;
+        Ok(entries
+            .into_iter()
+            .map(|(index, binding)| (index as u16, binding))
+            .collect())
+    }
+
+    /// The entry of a binding, free or not.
+    ///
+    /// # Errors
+    ///
+    /// Where the map cannot be read.
+    pub fn binding(&self, index: u16) -> Result<Binding> {
+        self.array_entry(map::BINDINGS, u32::from(index))
     }
 
     /// How many bindings there is room for.
@@ -64,6 +95,18 @@ impl Tables {
     /// Where the map cannot be written.
     pub fn set_binding(&self, index: u16, binding: &Binding) -> Result<()> {
         self.update(map::BINDINGS, &u32::from(index), binding)
+    }
+
+    /// Writes bindings, each given with its index, in few calls.
+    ///
+    /// # Errors
+    ///
+    /// Where the map cannot be written.
+    pub fn set_bindings(&self, bindings: &[(u32, Binding)]) -> Result<()> {
+        if bindings.is_empty() {
+            return Ok(());
+        }
+        self.update_batch(map::BINDINGS, bindings)
     }
 
     /// Frees the entry of a binding, and keeps in it until which epoch its rows were steered:
@@ -86,8 +129,7 @@ impl Tables {
     ///
     /// Where the map cannot be read.
     pub fn steered_until(&self, index: u16) -> Result<u32> {
-        let binding: Binding = self.array_entry(map::BINDINGS, u32::from(index))?;
-        Ok(binding.steered_until)
+        Ok(self.binding(index)?.steered_until)
     }
 
     /// Every port slot, by its index.

@@ -79,13 +79,23 @@ impl Tables {
     }
 
     pub(super) fn clear_per_cpu(&self, name: &str, index: u32) -> Result<()> {
+        self.clear_all_per_cpu(name, [index].into_iter())
+    }
+
+    pub(super) fn clear_all_per_cpu(
+        &self,
+        name: &str,
+        mut indexes: impl Iterator<Item = u32>,
+    ) -> Result<()> {
         let stride = self
             .info(name)?
             .value_stride()
             .map_err(|e| cannot_write(name, e))?;
         let zeros = vec![0u8; stride];
-        bpf::map_update(self.map_fd(name)?, index.as_bytes(), &zeros, 0)
-            .map_err(|e| cannot_write(name, e))
+        let map = self.map_fd(name)?;
+        indexes.try_for_each(|index| {
+            bpf::map_update(map, index.as_bytes(), &zeros, 0).map_err(|e| cannot_write(name, e))
+        })
     }
 
     pub(super) fn update<K, V>(&self, name: &str, key: &K, value: &V) -> Result<()>
