@@ -1,6 +1,6 @@
 //! `demux status`: the instance and its interfaces.
 
-use std::{io, os::fd::AsFd as _};
+use std::os::fd::AsFd as _;
 
 use demux_common::config::{Config, Interface, Policy, Reply};
 
