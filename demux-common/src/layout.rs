@@ -273,8 +273,8 @@ impl Source {
 pub struct Meta {
     /// [`LAYOUT_VERSION`] of the demux that made it.
     pub layout_version: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Which BPF object the programs are of, by a checksum; 0 while they are being replaced.
+    pub build: u32,
     /// The cookie of the network namespace (SO_NETNS_COOKIE), never used twice while the machine is up.
     pub netns_cookie: u64,
     /// The boot id of the kernel (/proc/sys/kernel/random/boot_id) as bytes.

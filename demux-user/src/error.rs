@@ -703,7 +703,9 @@ impl Error {
             }
             Self::Locked { .. } => "try again when it has ended".into(),
             Self::LayoutMismatch { .. } => {
-                "start over with: demux unload --all, then demux load IFACE".into()
+                "take the bindings along by the demux that made it: demux export > FILE; demux \
+                 unload --all; then by this one: demux load IFACE; demux apply FILE"
+                    .into()
             }
             Self::StaleState { .. } => "remove it with: demux clean".into(),
             Self::PrivateBpfFs { namespace, .. } => match namespace {

@@ -57,6 +57,7 @@ pub mod sources;
 pub mod state;
 pub mod tables;
 pub mod top;
+pub mod upgrade;
 pub mod verify;
 pub mod xsk;
 

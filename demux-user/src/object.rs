@@ -1,13 +1,19 @@
 //! The BPF object: what is in it, and loading it with its maps pinned.
 
-use std::{io, path::Path};
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
     programs::{Program, ProgramError},
 };
+use aya_obj::Object;
 use demux_common::{
-    layout::{capacity, constant, map, program},
+    layout::{LAYOUT_VERSION, capacity, constant, map, program},
     table::{self, Secret},
 };
 
@@ -73,6 +79,71 @@ pub fn bytes() -> Result<&'static [u8]> {
     Ok(OBJECT)
 }
 
+/// A checksum of the object: which build its programs are of. Never 0.
+#[must_use]
+pub fn build() -> u32 {
+    env!("DEMUX_BPF_BUILD").parse().unwrap_or(1)
+}
+
+/// Refuses maps that are not as the object would make them, for as many connections and bindings.
+///
+/// # Errors
+///
+/// [`Error::LayoutMismatch`], and where a map cannot be opened.
+pub fn check_maps(paths: &Paths, tables: &Tables) -> Result<()> {
+    let object = Object::parse(bytes()?).map_err(|error| not_loaded(&error))?;
+    let capacities = Capacities {
+        connections: tables.max_connections()?,
+        bindings: tables.max_bindings()?,
+    };
+    let cpus = bpf::possible_cpus().map_err(not_counted)? as u32;
+    let mut entries: HashMap<&str, u32> = capacities.entries().into();
+    entries.insert(map::CPUS, cpus);
+    let mismatch = |found: String| Error::LayoutMismatch {
+        path: paths.directory().to_path_buf(),
+        found,
+        expected: LAYOUT_VERSION.to_string(),
+    };
+    let names = || map::ALL.iter().chain(map::PRIVATE);
+    for name in paths.map_names()? {
+        if !names().any(|known| *known == name) {
+            return Err(mismatch(format!("with a map {name}")));
+        }
+    }
+    for name in names() {
+        let expected = object.maps.get(*name).ok_or_else(|| {
+            Error::unexpected("read the BPF object", format!("it has no map {name}"))
+        })?;
+        let path = paths.map(name);
+        let info = bpf::object_get(&path, true)
+            .and_then(|fd| bpf::map_info(fd.as_fd()))
+            .map_err(|source| Error::io(format!("open {}", path.display()), source))?;
+        let max_entries = entries.get(*name).copied();
+        let expected = [
+            expected.map_type(),
+            expected.key_size(),
+            expected.value_size(),
+            expected.map_flags(),
+            max_entries.unwrap_or_else(|| expected.max_entries()),
+        ];
+        let found = [
+            info.map_type,
+            info.key_size,
+            info.value_size,
+            info.flags,
+            info.max_entries,
+        ];
+        if found != expected {
+            let [kind, key, value, flags, entries] = found;
+            return Err(mismatch(format!(
+                "with a map {name} of type {kind} and flags {flags:#x} for {entries} entries of \
+                 {key} and {value} bytes"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Creates the maps and pins them below `paths`, and prepares the programs, not loaded yet. `secret`
 /// is the key of the connection table's hash.
 ///
@@ -125,9 +196,21 @@ pub fn open(paths: &Paths, tables: &Tables) -> Result<Ebpf> {
 ///
 /// What the verifier or the BPF file system refuses.
 pub fn load_program(ebpf: &mut Ebpf, name: &str, pin: &Path) -> Result<()> {
-    load_unpinned(ebpf, name)?
+    load_unpinned(ebpf, name)?;
+    self::pin(ebpf, name, pin)
+}
+
+/// Pins a program that has been loaded.
+///
+/// # Errors
+///
+/// What the BPF file system refuses.
+pub fn pin(ebpf: &mut Ebpf, name: &str, pin: &Path) -> Result<()> {
+    let failed = |reason: String| Error::unexpected(format!("pin {}", pin.display()), reason);
+    ebpf.program_mut(name)
+        .ok_or_else(|| failed("the object does not have it".to_owned()))?
         .pin(pin)
-        .map_err(|error| Error::unexpected(format!("pin {}", pin.display()), chain(&error)))
+        .map_err(|error| failed(chain(&error)))
 }
 
 /// Loads a program of the object into the kernel, where it stays until `ebpf` is dropped and nothing
@@ -160,6 +243,22 @@ pub fn load_unpinned<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Progr
         }
     }
     Ok(program)
+}
+
+/// The descriptor of a program that has been loaded.
+///
+/// # Errors
+///
+/// Where it has not been.
+pub fn program_fd<'e>(ebpf: &'e Ebpf, name: &str) -> Result<BorrowedFd<'e>> {
+    let not_there = |reason: String| Error::unexpected(format!("use the program {name}"), reason);
+    let program = ebpf
+        .program(name)
+        .ok_or_else(|| not_there("the object does not have it".to_owned()))?;
+    Ok(program
+        .fd()
+        .map_err(|error| not_there(chain(&error)))?
+        .as_fd())
 }
 
 /// How often the verifier is asked about a program, as by libbpf.

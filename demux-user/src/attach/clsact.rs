@@ -2,15 +2,17 @@
 //!
 //! Such a filter has no link. It stays until somebody deletes it, whatever becomes of the pins, and
 //! interfaces have several, of several owners. Ours is the one whose program has our id; a pin of that
-//! program, one for each interface, says that there is or may be one.
+//! program, one for each interface, says that there is or may be one. While the program is being
+//! replaced, the filter may have the egress program of the instance already, and the pin still the one
+//! before it.
 //!
 //! Whether demux made the qdisc too is written where it cannot get lost: in the handle of the filter.
 
-use std::{io, mem, os::fd::AsFd as _, path::Path};
+use std::{fs, io, mem, os::fd::AsFd as _, path::Path};
 
 use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType,
-    tc::{NlOptions, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
 };
 use aya_obj::generated::{
     TC_H_CLSACT, TC_H_MIN_EGRESS, TC_H_MIN_INGRESS, TCA_BPF_ID, TCA_BPF_NAME, TCA_CHAIN, TCA_KIND,
@@ -24,6 +26,7 @@ use crate::{
     interface::Interface,
     netlink::{Netlink, RawMessage, attribute, push_attribute, text},
     object::chain,
+    state::Paths,
 };
 
 /// The handle of our filter where the qdisc was there before.
@@ -82,13 +85,14 @@ pub fn filters(ifindex: u32) -> Result<Vec<Filter>> {
         .map_err(|source| Error::io("list the filters of egress", source))
 }
 
-/// The filter of the program pinned at `pin`; `None` where it was deleted, or its interface.
+/// The filter that holds the egress program of an instance; `None` where it was deleted, or its
+/// interface.
 ///
 /// # Errors
 ///
 /// Where rtnetlink cannot be asked.
-pub fn find(ifindex: u32, pin: &Path) -> Result<Option<Filter>> {
-    match find_own(ifindex, pin) {
+pub fn find(paths: &Paths, ifindex: u32) -> Result<Option<Filter>> {
+    match find_own(paths, ifindex) {
         // Programs are their owner's alone, but everybody may see what is on an interface.
         Err(error) if error.keeps_a_pin_shut() => {
             Ok(filters(ifindex)?.into_iter().find(Filter::is_of_demux))
@@ -98,14 +102,94 @@ pub fn find(ifindex: u32, pin: &Path) -> Result<Option<Filter>> {
 }
 
 /// As [`find`], by the id of the program alone.
-fn find_own(ifindex: u32, pin: &Path) -> Result<Option<Filter>> {
-    let id = match program_id(pin) {
-        Ok(id) => id,
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::io(format!("open {}", pin.display()), source)),
+fn find_own(paths: &Paths, ifindex: u32) -> Result<Option<Filter>> {
+    let Some(id) = program_id(&paths.egress_filter(ifindex))? else {
+        return Ok(None);
     };
+    let present = program_id(&paths.program(EGRESS))?;
     let mut filters = filters(ifindex)?.into_iter();
-    Ok(filters.find(|filter| filter.program_id == Some(id)))
+    Ok(filters.find(|filter| {
+        filter
+            .program_id
+            .is_some_and(|program| program == id || Some(program) == present)
+    }))
+}
+
+/// Has a filter hold another program, pinned at `program`, from the next packet on; none is missed in
+/// between. Whoever dies here leaves a filter that [`find`] finds, provided that the new program is the
+/// egress program of the instance, or else `is_back`.
+///
+/// # Errors
+///
+/// What the kernel refuses.
+pub(super) fn replace(
+    paths: &Paths,
+    interface: &Interface,
+    filter: &Filter,
+    program: &Path,
+    is_back: bool,
+) -> Result<()> {
+    if is_back {
+        renew_pin(paths, interface.index, program)?;
+    }
+    exchange(interface, filter, program)?;
+    if !is_back {
+        renew_pin(paths, interface.index, program)?;
+    }
+    Ok(())
+}
+
+/// Makes sure that the pin of an interface is of the program that its filter has, which it may not be
+/// after a command that was killed while it replaced the program.
+pub(super) fn settle(paths: &Paths, ifindex: u32, filter: &Filter) -> Result<()> {
+    if program_id(&paths.egress_filter(ifindex))? == filter.program_id {
+        return Ok(());
+    }
+    renew_pin(paths, ifindex, &paths.program(EGRESS))
+}
+
+/// Pins the program that is pinned at `program` as that of the filter of an interface.
+fn renew_pin(paths: &Paths, ifindex: u32, program: &Path) -> Result<()> {
+    let (pin, next) = (
+        paths.egress_filter(ifindex),
+        paths.next_egress_filter(ifindex),
+    );
+    // What a killed command has left.
+    remove_pin(&next)?;
+    bpf::object_get(program, false)
+        .and_then(|fd| bpf::object_pin(fd.as_fd(), &next))
+        .and_then(|()| fs::rename(&next, &pin))
+        .map_err(|source| Error::io(format!("pin {}", pin.display()), source))
+}
+
+/// Gives the filter another program: cls_bpf takes one for the other, and whoever runs it sees one of
+/// both.
+fn exchange(interface: &Interface, filter: &Filter, program: &Path) -> Result<()> {
+    let failed = |reason: String| {
+        Error::unexpected(
+            format!("replace the egress program of {}", interface.name),
+            reason,
+        )
+    };
+    let mut classifier =
+        SchedClassifier::from_pin(program).map_err(|error| failed(chain(&error)))?;
+    let attached = SchedClassifierLink::attached(
+        &interface.name,
+        TcAttachType::Egress,
+        filter.priority,
+        TcHandle::from(filter.handle),
+        None,
+    )
+    .map_err(|error| failed(error.to_string()))?;
+    let id = classifier
+        .attach_to_link(attached)
+        .map_err(|error| failed(chain(&error)))?;
+    let attached = classifier
+        .take_link(id)
+        .map_err(|error| failed(chain(&error)))?;
+    // Dropping it would delete the filter.
+    mem::forget(attached);
+    Ok(())
 }
 
 /// The kind of the qdisc of an interface that has the place of `clsact`, which may be `ingress` too.
@@ -159,15 +243,16 @@ fn add(program: &Path, interface: &Interface) -> std::result::Result<(), String>
     })
 }
 
-/// Deletes the filter of the program pinned at `pin`, the qdisc if it was made for it and nobody else
-/// has come to use it, and the pin.
+/// Deletes the filter that holds the egress program of an instance, the qdisc if it was made for it and
+/// nobody else has come to use it, and the pin.
 ///
 /// # Errors
 ///
 /// Where the kernel refuses; one that is gone already is no error.
-pub fn detach(ifindex: u32, pin: &Path) -> Result<()> {
-    delete(ifindex, pin)?;
-    remove_pin(pin)
+pub fn detach(paths: &Paths, ifindex: u32) -> Result<()> {
+    delete(paths, ifindex)?;
+    remove_pin(&paths.next_egress_filter(ifindex))?;
+    remove_pin(&paths.egress_filter(ifindex))
 }
 
 /// As [`detach`], but the pin stays. Tells whether there was such a filter in this namespace.
@@ -175,8 +260,8 @@ pub fn detach(ifindex: u32, pin: &Path) -> Result<()> {
 /// # Errors
 ///
 /// As [`detach`].
-pub fn delete(ifindex: u32, pin: &Path) -> Result<bool> {
-    let Some(filter) = find_own(ifindex, pin)? else {
+pub fn delete(paths: &Paths, ifindex: u32) -> Result<bool> {
+    let Some(filter) = find_own(paths, ifindex)? else {
         return Ok(false);
     };
     let deleted = delete_filter(ifindex, &filter).and_then(|()| {
@@ -309,9 +394,14 @@ fn gone_is_done(answer: io::Result<Vec<RawMessage>>) -> io::Result<()> {
     }
 }
 
-fn program_id(pin: &Path) -> io::Result<u32> {
-    let program = bpf::object_get(pin, false)?;
-    Ok(bpf::program_info(program.as_fd())?.id)
+/// The kernel id of the program pinned at `pin`; `None` where there is none.
+fn program_id(pin: &Path) -> Result<Option<u32>> {
+    let info = bpf::object_get(pin, false).and_then(|fd| bpf::program_info(fd.as_fd()));
+    match info {
+        Ok(info) => Ok(Some(info.id)),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::io(format!("open {}", pin.display()), source)),
+    }
 }
 
 /// The bits of a handle that name a qdisc.

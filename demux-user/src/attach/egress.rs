@@ -125,7 +125,7 @@ pub fn attach(paths: &Paths, interface: &Interface, choice: EgressChoice) -> Att
 /// Where a link or a filter cannot be removed; what is gone already is no error.
 pub fn detach(paths: &Paths, ifindex: u32) -> Result<()> {
     detach_link(&paths.egress_link(ifindex))?;
-    clsact::detach(ifindex, &paths.egress_filter(ifindex))
+    clsact::detach(paths, ifindex)
 }
 
 /// An egress program that was attached.
@@ -159,11 +159,10 @@ pub fn find(paths: &Paths, ifindex: u32) -> Result<Option<Found>> {
             filter: None,
         }));
     }
-    let pin = paths.egress_filter(ifindex);
-    if fs::symlink_metadata(&pin).is_err() {
+    if fs::symlink_metadata(paths.egress_filter(ifindex)).is_err() {
         return Ok(None);
     }
-    let filter = clsact::find(ifindex, &pin)?;
+    let filter = clsact::find(paths, ifindex)?;
     Ok(Some(Found {
         hook: Hook::Clsact,
         program_id: filter.as_ref().and_then(|filter| filter.program_id),

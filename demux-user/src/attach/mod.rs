@@ -1,11 +1,13 @@
 //! Every call of aya that attaches, detaches or opens a link: they change from one aya to the next.
 //!
 //! [`xdp`] is the hook for what arrives, [`egress`] that for what leaves, which is tcx or, on older
-//! kernels, [`clsact`]; [`cgroup`] is for what processes ask for.
+//! kernels, [`clsact`]; [`cgroup`] is for what processes ask for. [`replace`] puts other programs in
+//! the places of those that are attached.
 
 pub mod cgroup;
 pub mod clsact;
 pub mod egress;
+pub mod replace;
 mod tcx;
 pub mod xdp;
 

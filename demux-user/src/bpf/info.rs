@@ -98,6 +98,17 @@ pub struct LinkInfo {
     pub link_type: u32,
     /// The device of an XDP or tcx link; 0 means that the device is gone. `None` for other links.
     pub ifindex: Option<u32>,
+    /// Where a link of a control group is; `None` for other links.
+    pub cgroup: Option<CgroupLink>,
+}
+
+/// Where a link of a control group is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CgroupLink {
+    /// The id of the group; 0 means that the group is gone, or that the link was detached.
+    pub id: u64,
+    /// The hook: the kernel's `enum bpf_attach_type` as a number.
+    pub attach_type: u32,
 }
 
 /// Describes a map. The descriptor must be one: the kernel would describe another object as if it were.
@@ -160,11 +171,20 @@ pub fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     } else {
         None
     };
+    let cgroup = is(bpf_link_type::BPF_LINK_TYPE_CGROUP).then(|| {
+        // SAFETY: as above.
+        let cgroup = unsafe { details.cgroup };
+        CgroupLink {
+            id: cgroup.cgroup_id,
+            attach_type: cgroup.attach_type,
+        }
+    });
     Ok(LinkInfo {
         id: info.id,
         program_id: info.prog_id,
         link_type: info.type_,
         ifindex,
+        cgroup,
     })
 }
 

@@ -20,10 +20,15 @@ use aya_obj::generated::{bpf_attr, bpf_cmd};
 pub use self::{
     batch::{Batch, BatchReader, array_read},
     cpu::possible_cpus,
-    info::{LinkInfo, MapInfo, ProgramInfo, link_info, map_info, map_memory, program_info},
+    info::{
+        CgroupLink, LinkInfo, MapInfo, ProgramInfo, link_info, map_info, map_memory, program_info,
+    },
     map::{map_delete, map_get_next_key, map_lookup, map_update, map_update_batch},
     memory::{MappedWords, synchronize},
-    object::{link_detach, link_ids, link_open_by_id, object_get, object_pin, program_open_by_id},
+    object::{
+        link_detach, link_ids, link_open_by_id, link_update, object_get, object_pin,
+        program_open_by_id,
+    },
     probe::{has_batches, has_link_update, mappable_array, passing_program},
     query::{netns_program_count, tcx_egress_programs},
     test_run::{TestRunOutcome, test_run},

@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{BPF_F_RDONLY, bpf_cmd};
+use aya_obj::generated::{BPF_F_RDONLY, BPF_F_REPLACE, bpf_cmd};
 
 use super::{attributes, bpf};
 
@@ -65,6 +65,29 @@ pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     attributes.link_detach.link_fd = link.as_raw_fd() as u32;
     // SAFETY: this command follows no address.
     unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut attributes) }?;
+    Ok(())
+}
+
+/// Has a link run another program from the next packet or call on; none is missed in between.
+///
+/// # Errors
+///
+/// EPERM where `old` is given and the link has another program, EINVAL for a program of another type,
+/// ENOLINK where what it was attached to is gone.
+pub fn link_update(
+    link: BorrowedFd<'_>,
+    new: BorrowedFd<'_>,
+    old: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let mut attributes = attributes();
+    attributes.link_update.link_fd = link.as_raw_fd() as u32;
+    attributes.link_update.__bindgen_anon_1.new_prog_fd = new.as_raw_fd() as u32;
+    if let Some(old) = old {
+        attributes.link_update.flags = BPF_F_REPLACE;
+        attributes.link_update.__bindgen_anon_2.old_prog_fd = old.as_raw_fd() as u32;
+    }
+    // SAFETY: this command follows no address.
+    unsafe { bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attributes) }?;
     Ok(())
 }
 

@@ -35,6 +35,7 @@ mod top;
 mod trace;
 mod unbind;
 mod unload;
+mod upgrade;
 mod usage;
 mod words;
 mod xsks;
@@ -177,6 +178,7 @@ enum Command {
     Metrics(metrics::Args),
     Maps(maps::Args),
     Dump(dump::Args),
+    Upgrade(upgrade::Args),
     Clean(clean::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -225,6 +227,7 @@ impl Command {
             Self::Metrics(args) => args.run(context),
             Self::Maps(args) => args.run(context),
             Self::Dump(args) => args.run(context),
+            Self::Upgrade(args) => args.run(context),
             Self::Clean(args) => args.run(context),
             Self::Completions(args) => args.run(context),
             Self::Man(args) => args.run(context),

@@ -1,5 +1,7 @@
 //! `demux status`: the instance and its interfaces.
 
+use std::os::fd::AsFd as _;
+
 use demux_common::config::{Config, Interface, Policy, Reply};
 
 use super::{
@@ -9,14 +11,16 @@ use super::{
 use crate::{
     Result,
     attach::{self, Hook, PinnedLink, egress},
+    bpf,
     connections::Reader,
     interface::{self, Interface as Device},
     load::reply,
     netns::NetworkNamespace,
     owned::{self, Hooks},
-    render::{InterfaceStatus, Status, write_status},
+    render::{InterfaceStatus, Status, build_name, write_status},
     state::{self, Paths},
     tables::now,
+    upgrade::Build,
 };
 
 /// Show what is loaded
@@ -73,6 +77,15 @@ pub(super) fn status(opened: &Opened) -> Result<Status> {
                 .to_owned(),
         );
     }
+    let meta = tables.meta()?;
+    let build = Build::of(&meta);
+    if build == Build::Mixed {
+        warnings.push(
+            "an upgrade was killed: programs of two builds run side by side; end it with: \
+             demux upgrade"
+                .to_owned(),
+        );
+    }
     Ok(Status {
         netns: namespace
             .name()
@@ -88,6 +101,8 @@ pub(super) fn status(opened: &Opened) -> Result<Status> {
         max_bindings: tables.max_bindings()?,
         bindings: bindings.len() as u64,
         bind_hooks: hooks.name(),
+        build: (build != Build::Mixed).then(|| build_name(meta.build)),
+        programs: build.name(),
         memory_bytes: tables.memory_bytes()?,
         path: paths.directory().display().to_string(),
         interfaces,
@@ -132,6 +147,7 @@ fn interface_status(
             (program.map(|xdp| xdp.program_id), program.is_some())
         }
     };
+    let egress_program_id = egress.as_ref().and_then(|found| found.program_id);
     let now = now();
     let is_over = entry.is_probation_over(now);
     let is_on_probation = entry.probation_ends != 0 && !is_over;
@@ -147,15 +163,24 @@ fn interface_status(
         probation_left_ms: is_on_probation
             .then(|| entry.probation_ends.wrapping_sub(now) / 1_000_000),
         program_id,
+        program_tag: program_id.and_then(tag),
         attached,
         egress: Hook::name_of(egress.as_ref().map(|found| found.hook)),
-        egress_program_id: egress.as_ref().and_then(|found| found.program_id),
+        egress_program_id,
+        egress_program_tag: egress_program_id.and_then(tag),
         egress_attached: device.is_some() && egress.as_ref().is_some_and(|found| found.is_attached),
         egress_note: device.and_then(|device| egress::shortcoming(egress.as_ref(), &device.name)),
         egress_removal: device
             .zip(egress.and_then(|found| found.filter))
             .map(|(device, filter)| filter.removal(&device.name)),
     }
+}
+
+/// The tag of a program; `None` where the caller may not ask for it.
+fn tag(program_id: u32) -> Option<String> {
+    let program = bpf::program_open_by_id(program_id).ok()?;
+    let info = bpf::program_info(program.as_fd()).ok()?;
+    Some(info.tag.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// What is wrong with how refusals leave.

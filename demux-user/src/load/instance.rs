@@ -49,7 +49,7 @@ pub fn create_instance(
     let tables = Tables::open_unchecked(paths, Access::ReadWrite)?;
     tables.set_meta(&Meta {
         layout_version: LAYOUT_VERSION,
-        reserved: 0,
+        build: object::build(),
         netns_cookie: new.id(),
         boot_id: netns::boot_id()?,
     })?;

@@ -25,6 +25,7 @@ mod text;
 mod top;
 mod traces;
 mod units;
+mod upgraded;
 mod xsks;
 
 pub use self::{
@@ -48,7 +49,8 @@ pub use self::{
     text::printable,
     top::{draw_top, write_top_document, write_top_text},
     traces::TraceView,
-    units::{bytes, milliseconds},
+    units::{build_name, bytes, milliseconds},
+    upgraded::UpgradeRow,
     xsks::XskRow,
 };
 

@@ -40,6 +40,10 @@ pub struct Status {
     /// Whether processes are kept from binding what bindings own: `attached`, `missing`, or
     /// `unneeded` where they own nothing.
     pub bind_hooks: &'static str,
+    /// Of which build the programs are, in hexadecimal; `null` where they are of several.
+    pub build: Option<String>,
+    /// Whether that is this demux: `current`, `other`, or `mixed` where they are of several builds.
+    pub programs: &'static str,
     /// Bytes of memory that the tables take.
     pub memory_bytes: u64,
     /// Where everything is pinned.
@@ -67,12 +71,16 @@ pub struct InterfaceStatus {
     pub probation_left_ms: Option<u64>,
     /// The kernel's id of the program.
     pub program_id: Option<u32>,
+    /// The kernel's hash of the program's instructions, where the caller may know.
+    pub program_tag: Option<String>,
     /// Whether packets reach the program.
     pub attached: bool,
     /// `tcx`, `clsact`, or `none` where what leaves is not seen.
     pub egress: &'static str,
     /// The kernel's id of the egress program.
     pub egress_program_id: Option<u32>,
+    /// As `program_tag`, of the egress program.
+    pub egress_program_tag: Option<String>,
     /// Whether what leaves reaches that program.
     pub egress_attached: bool,
     /// Why it does not, and what that costs.
@@ -169,6 +177,14 @@ pub fn write_status(status: &Status, format: Format, out: &mut dyn Write) -> io:
         "bindings",
         format!("{} of {}", status.bindings, status.max_bindings),
     )?;
+    let build = status.build.as_deref().unwrap_or("several builds");
+    fact(
+        "programs",
+        match status.programs {
+            "current" => format!("{build}, of this demux"),
+            _ => format!("{build}, not of this demux; replace them with: demux upgrade"),
+        },
+    )?;
     fact("memory", bytes(status.memory_bytes))?;
     let mut removal = format!("demux unload --all; without demux: rm -r {}", status.path);
     for command in status
@@ -208,6 +224,8 @@ mod tests {
             max_bindings: 4095,
             bindings: 1,
             bind_hooks: "unneeded",
+            build: Some("0badcafe".into()),
+            programs: "other",
             memory_bytes: 20 << 20,
             path: "/sys/fs/bpf/demux/7".into(),
             interfaces: vec![InterfaceStatus {
@@ -218,9 +236,11 @@ mod tests {
                 reply: "transmit",
                 probation_left_ms: Some(41_000),
                 program_id: Some(12),
+                program_tag: Some("0123456789abcdef".into()),
                 attached: true,
                 egress: "clsact",
                 egress_program_id: Some(13),
+                egress_program_tag: None,
                 egress_attached: true,
                 egress_note: None,
                 egress_removal: Some("tc filter del dev eth0 egress".into()),
@@ -249,6 +269,7 @@ kernel sockets  asked
 connections     3 (2 confirmed), for up to 131072
 pressure        5 unconfirmed rows displaced, 1 packets untracked
 bindings        1 of 4095
+programs        0badcafe, not of this demux; replace them with: demux upgrade
 memory          20.0 MiB
 removal         demux unload --all; without demux: rm -r /sys/fs/bpf/demux/7; tc filter del dev eth0 egress
 warning: eth\\u{1b}1 is gone

@@ -18,6 +18,12 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.1} {}", unit.unwrap_or(&"EiB"))
 }
 
+/// How the checksum of a BPF object is written.
+#[must_use]
+pub fn build_name(build: u32) -> String {
+    format!("{build:08x}")
+}
+
 /// A duration given in milliseconds with its two largest units, such as `2h13m`.
 #[must_use]
 pub fn milliseconds(duration: u64) -> String {

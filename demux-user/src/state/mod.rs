@@ -16,7 +16,7 @@ use std::{fs, io, os::fd::AsFd as _, path::Path, time::Duration};
 
 use demux_common::layout::map;
 use rustix::{
-    fs::{Access, AtFlags, CWD, accessat},
+    fs::{Access, AtFlags, CWD, RenameFlags, accessat, renameat_with},
     io::Errno,
 };
 
@@ -102,6 +102,37 @@ impl Instance {
         access::share_file(path)
     }
 
+    /// Makes an empty directory for programs that are to take the place of those that are pinned, without
+    /// what a killed command has left there.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be made.
+    pub fn create_next_programs(&self) -> Result<()> {
+        self.remove_next_programs()?;
+        access::create_directory(&self.paths.next_programs())
+    }
+
+    /// Exchanges the pinned programs, all of them, for those that are to take their place, in one step.
+    ///
+    /// # Errors
+    ///
+    /// Where the directories cannot be renamed; nothing is changed then.
+    pub fn exchange_programs(&self) -> Result<()> {
+        let (present, next) = (self.paths.programs(), self.paths.next_programs());
+        renameat_with(CWD, &next, CWD, &present, RenameFlags::EXCHANGE)
+            .map_err(|source| Error::io(format!("replace {}", present.display()), source))
+    }
+
+    /// Removes the programs that are not in use.
+    ///
+    /// # Errors
+    ///
+    /// Where a pin cannot be unlinked; that there are none is no error.
+    pub fn remove_next_programs(&self) -> Result<()> {
+        remove_directory(&self.paths.next_programs())
+    }
+
     /// Removes every pin, links first: what is attached only through a pin is detached by it.
     ///
     /// # Errors
@@ -158,13 +189,7 @@ fn remove_tree(paths: &Paths) -> Result<()> {
     detach_links(&paths.links());
     delete_filters(paths)?;
     for directory in [&paths.links(), &paths.programs(), paths.directory()] {
-        match fs::remove_dir_all(directory) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                let operation = format!("remove {}", directory.display());
-                return Err(Error::unchangeable(operation, directory, source));
-            }
-            _ => {}
-        }
+        remove_directory(directory)?;
     }
     Ok(())
 }
@@ -185,6 +210,17 @@ fn require_removable(directory: &Path) -> Result<()> {
     }
 }
 
+/// Removes a directory with all that is in it, if it is there.
+fn remove_directory(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            let operation = format!("remove {}", directory.display());
+            Err(Error::unchangeable(operation, directory, source))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Detaches links at once: once their pins are gone, the kernel does it in its own time.
 fn detach_links(directory: &Path) {
     for name in entries(directory).unwrap_or_default() {
@@ -197,11 +233,10 @@ fn detach_links(directory: &Path) {
 /// Deletes the packet filters that hold the egress program: no pin ends them.
 fn delete_filters(paths: &Paths) -> Result<()> {
     for ifindex in paths.egress_filters()? {
-        let pin = paths.egress_filter(ifindex);
-        if !clsact::delete(ifindex, &pin)? {
+        if !clsact::delete(paths, ifindex)? {
             // The instance may be that of another namespace, whose interfaces are not seen from here.
             // Who may not visit others has none there either.
-            for deleted in netns::in_all(|| clsact::delete(ifindex, &pin)).unwrap_or_default() {
+            for deleted in netns::in_all(|| clsact::delete(paths, ifindex)).unwrap_or_default() {
                 deleted?;
             }
         }

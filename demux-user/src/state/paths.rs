@@ -9,11 +9,14 @@ use crate::{Result, bpffs::BpfFs};
 const ROOT: &str = "demux";
 
 const PROGRAMS: &str = "progs";
+const NEXT_PROGRAMS: &str = "progs-next";
+const UNFINISHED: &str = "unfinished";
 const LINKS: &str = "links";
 const NAMES: &str = "names";
 const XDP_LINK: &str = "xdp_";
 const EGRESS_LINK: &str = "egress_";
 const EGRESS_FILTER: &str = "clsact_";
+const NEXT_FILTER: &str = "next_clsact_";
 const BIND_LINK: &str = "bind_";
 
 /// Begins the name of an instance that is not complete. The BPF file system refuses names with a dot.
@@ -78,6 +81,22 @@ impl Paths {
         self.programs().join(name)
     }
 
+    /// The directory of programs that are about to take the place of those in [`Paths::programs`], or
+    /// that have just given it up.
+    pub fn next_programs(&self) -> PathBuf {
+        self.directory.join(NEXT_PROGRAMS)
+    }
+
+    /// The pin of such a program, by the program's name.
+    pub fn next_program(&self, name: &str) -> PathBuf {
+        self.next_programs().join(name)
+    }
+
+    /// The directory that is there while a command changes the instance, and after one that was killed.
+    pub fn unfinished(&self) -> PathBuf {
+        self.directory.join(UNFINISHED)
+    }
+
     /// The directory of links.
     pub fn links(&self) -> PathBuf {
         self.directory.join(LINKS)
@@ -108,6 +127,11 @@ impl Paths {
         self.links().join(format!("{EGRESS_FILTER}{ifindex}"))
     }
 
+    /// A pin that is about to become [`Paths::egress_filter`].
+    pub fn next_egress_filter(&self, ifindex: u32) -> PathBuf {
+        self.links().join(format!("{NEXT_FILTER}{ifindex}"))
+    }
+
     /// The pin of the link that attaches a program to bind(2), by the program's name.
     pub fn bind_link(&self, program: &str) -> PathBuf {
         self.links().join(format!("{BIND_LINK}{program}"))
@@ -120,7 +144,8 @@ impl Paths {
     /// EACCES without permission to read the directory.
     pub fn map_names(&self) -> Result<Vec<String>> {
         let mut names = entries(&self.directory)?;
-        names.retain(|name| ![PROGRAMS, LINKS, NAMES].contains(&name.as_str()));
+        let others = [PROGRAMS, NEXT_PROGRAMS, UNFINISHED, LINKS, NAMES];
+        names.retain(|name| !others.contains(&name.as_str()));
         names.sort_unstable();
         Ok(names)
     }
@@ -143,6 +168,15 @@ impl Paths {
     /// EACCES without permission to read the directory.
     pub fn xdp_links(&self) -> Result<Vec<u32>> {
         self.link_indexes(XDP_LINK)
+    }
+
+    /// The indexes of the interfaces that an egress link is pinned for, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// EACCES without permission to read the directory.
+    pub fn egress_links(&self) -> Result<Vec<u32>> {
+        self.link_indexes(EGRESS_LINK)
     }
 
     /// The indexes of the interfaces that have or had an egress filter, in ascending order.

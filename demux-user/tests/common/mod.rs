@@ -22,6 +22,7 @@ pub mod netns;
 pub mod nftables;
 pub mod owner;
 pub mod pair;
+pub mod places;
 pub mod privileges;
 pub mod scene;
 pub mod snapshot;

@@ -34,6 +34,7 @@ pub(super) fn meta(meta: &Meta) -> Record {
     .join("-");
     Record(vec![
         ("layout_version", meta.layout_version.into()),
+        ("build", format!("{:08x}", meta.build).into()),
         ("netns_cookie", meta.netns_cookie.into()),
         ("boot_id", boot_id.into()),
     ])
