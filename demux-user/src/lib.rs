@@ -50,6 +50,7 @@ pub mod ports_in_use;
 pub mod preflight;
 pub mod process;
 pub mod render;
+mod repair;
 mod secret;
 pub mod settings;
 pub mod sockets;

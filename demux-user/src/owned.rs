@@ -147,6 +147,17 @@ pub fn hooks(paths: &Paths, tables: &Tables) -> Result<Hooks> {
     })
 }
 
+/// Removes the pins of links that are attached to nothing any more, so that [`renew`] attaches them anew.
+pub(crate) fn detach_dead(paths: &Paths) -> Result<()> {
+    for name in program::BIND {
+        let pin = paths.bind_link(name);
+        if cgroup::is_detached(&pin)? {
+            attach::detach(&pin)?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether the link of a program is pinned; what the caller may not know is taken to be so.
 fn is_pinned(paths: &Paths, name: &str) -> bool {
     !matches!(fs::symlink_metadata(paths.bind_link(name)),

@@ -169,6 +169,7 @@ pub fn set(
         load::reply::renew(changed.iter_mut().map(|(_, entry)| entry))?;
     }
 
+    instance.begin_change()?;
     ports::change(&tables, &changes)?;
     locals::refresh(&tables)?;
     // `refresh` has brought its own field up to date.
@@ -185,7 +186,7 @@ pub fn set(
     if config != before {
         tables.set_config(&config)?;
     }
-    Ok(())
+    instance.end_change()
 }
 
 fn change_default(

@@ -5,7 +5,7 @@
 
 use std::{
     fs, io,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -24,7 +24,7 @@ use rustix::{
 
 use super::pin_link;
 use crate::{
-    Error,
+    Error, bpf,
     netns::unescape,
     object::{chain, load_unpinned},
 };
@@ -139,6 +139,20 @@ pub fn attach_connect(pin: &Path, is_v6: bool, group: BorrowedFd<'_>) -> Result<
     };
     let program = CgroupSockAddr::from_pin(pin, kind).map_err(|error| other_refusal(&error))?;
     link(&mut Program::CgroupSockAddr(program), group)
+}
+
+/// Whether a link is pinned that is attached to no group any more.
+///
+/// # Errors
+///
+/// Where the pin cannot be opened.
+pub(crate) fn is_detached(pin: &Path) -> crate::Result<bool> {
+    let info = bpf::object_get(pin, false).and_then(|link| bpf::link_info(link.as_fd()));
+    match info {
+        Ok(info) => Ok(info.cgroup.is_some_and(|group| group.id == 0)),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(Error::io(format!("open {}", pin.display()), source)),
+    }
 }
 
 fn link(program: &mut Program, group: BorrowedFd<'_>) -> Result<FdLink, Refusal> {

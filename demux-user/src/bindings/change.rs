@@ -186,6 +186,7 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
     }
     let compiled = compile(&bindings)?;
 
+    instance.begin_change()?;
     locals::refresh(&tables)?;
     if requests.iter().any(|r| r.target == Destination::Reject) {
         renew_replies(&tables)?;
@@ -204,6 +205,7 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
             tables.clear_binding(*index, binding.steered_until)?;
         }
         steering::tidy(&tables)?;
+        instance.end_change()?;
         return Err(error);
     }
     let config = Config {
@@ -212,11 +214,12 @@ pub fn bind_all(bpffs: &BpfFs, requests: &[BindRequest]) -> Result<Vec<String>> 
     };
     tables.set_config(&config)?;
     ports::bar_bound(&tables, &[bindings, new].concat())?;
+    instance.end_change()?;
     Ok(names)
 }
 
 /// Writes new bindings beside old ones, linked to each other and to those, and then what leads to
-/// them. Whoever dies here leaves a binding that can be ended, and nothing that belongs to none.
+/// them. Whoever dies here leaves a binding that the next command puts into effect.
 fn enter(
     paths: &Paths,
     tables: &Tables,
@@ -251,7 +254,9 @@ pub fn unbind(bpffs: &BpfFs, selector: &Selector) -> Result<String> {
     bindings.retain(|(other, _)| *other != index);
     let mut config = tables.config()?;
     config.move_epoch_on();
-    withdraw(&tables, &compile(&bindings)?)?;
+    let compiled = compile(&bindings)?;
+    instance.begin_change()?;
+    withdraw(&tables, &compiled)?;
     tables.set_config(&config)?;
     if binding.next_member != 0 {
         // Who is walking around the group may be about to look at it. Where the kernel cannot wait
@@ -267,6 +272,7 @@ pub fn unbind(bpffs: &BpfFs, selector: &Selector) -> Result<String> {
     tables.clear_binding(index, steered_until)?;
     steering::tidy(&tables)?;
     ports::bar_bound(&tables, &bindings)?;
+    instance.end_change()?;
     Ok(name_of(&binding))
 }
 

@@ -180,8 +180,16 @@ impl<'a> Context<'a> {
 /// As [`Context::open`], below the BPF file system at `bpffs`.
 pub(super) fn open_tables(bpffs: Option<&Path>) -> Result<Opened> {
     let bpffs = BpfFs::find(bpffs)?;
-    let namespace = NetworkNamespace::current()?;
-    let instance = Instance::open(&bpffs, namespace.cookie(), Lock::Shared)?;
+    let cookie = NetworkNamespace::current()?.cookie();
+    let mut instance = Instance::open(&bpffs, cookie, Lock::Shared)?;
+    if instance.is_unfinished() {
+        drop(instance);
+        // Who may write puts it right before it is read; others read what there is, and `status`
+        // says so.
+        let _ = Instance::open(&bpffs, cookie, Lock::Exclusive)
+            .and_then(|instance| Tables::open(&instance, Access::ReadWrite));
+        instance = Instance::open(&bpffs, cookie, Lock::Shared)?;
+    }
     Ok(Opened {
         tables: Tables::open(&instance, Access::ReadOnly)?,
         paths: instance.paths().clone(),

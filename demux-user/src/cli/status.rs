@@ -79,6 +79,12 @@ pub(super) fn status(opened: &Opened) -> Result<Status> {
     }
     let meta = tables.meta()?;
     let build = Build::of(&meta);
+    if paths.unfinished().exists() {
+        warnings.push(
+            "a command was killed half-way; the next one of somebody who may write puts it right"
+                .to_owned(),
+        );
+    }
     if build == Build::Mixed {
         warnings.push(
             "an upgrade was killed: programs of two builds run side by side; end it with: \

@@ -98,7 +98,7 @@ pub(super) fn vanished(paths: &Paths, tables: &Tables) -> Result<Vec<Vanished>> 
 
 /// Frees the slots of interfaces that are gone and were called as one that is to be loaded, or whose
 /// names nobody knows: the others may return, and are then attached by the daemon.
-pub(super) fn free_vanished(paths: &Paths, tables: &Tables, names: &[String]) -> Result<()> {
+pub(crate) fn free_vanished(paths: &Paths, tables: &Tables, names: &[String]) -> Result<()> {
     let kept = state::kept_names(paths)?;
     for vanished in vanished(paths, tables)? {
         let may_return = vanished.link.is_some_and(|link| link.ifindex.is_none())

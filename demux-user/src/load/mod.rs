@@ -5,7 +5,7 @@ mod check;
 mod follow;
 mod import;
 mod instance;
-mod interfaces;
+pub(crate) mod interfaces;
 pub(crate) mod reply;
 mod unload;
 
@@ -130,7 +130,15 @@ pub fn load(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<Ve
             for device in &present {
                 loaded.push(attached::describe(&instance, &tables, device)?);
             }
-            loaded.extend(attach_all(instance.paths(), &tables, &absent, options)?);
+            instance.begin_change()?;
+            match attach_all(instance.paths(), &tables, &absent, options) {
+                Ok(attached) => loaded.extend(attached),
+                Err(error) => {
+                    // What it had attached is off again.
+                    instance.end_change()?;
+                    return Err(error);
+                }
+            }
             if !absent.is_empty() {
                 // Rows from before are to be judged by the defaults of now.
                 let mut config = tables.config()?;
@@ -139,6 +147,7 @@ pub fn load(bpffs: &BpfFs, names: &[String], options: &LoadOptions) -> Result<Ve
             }
             // While nothing was loaded, processes could have what bindings own.
             owned::renew(instance.paths(), &tables, &tables.bindings()?)?;
+            instance.end_change()?;
             Ok(loaded)
         }
         Opened::New(new) => {

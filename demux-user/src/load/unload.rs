@@ -38,10 +38,12 @@ pub fn unload(bpffs: &BpfFs, names: &[String]) -> Result<Vec<String>> {
         }
         indexes.push(index);
     }
+    instance.begin_change()?;
     for index in indexes {
         interfaces::take_off(instance.paths(), &tables, index)?;
     }
     owned::renew(instance.paths(), &tables, &tables.bindings()?)?;
+    instance.end_change()?;
     Ok(names.to_vec())
 }
 

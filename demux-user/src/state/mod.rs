@@ -133,18 +133,55 @@ impl Instance {
         remove_directory(&self.paths.next_programs())
     }
 
-    /// Removes every pin, links first: what is attached only through a pin is detached by it.
+    /// Notes that several things are about to change that belong together. Until
+    /// [`Instance::end_change`] the note stays, also when the process is killed, so that the next one
+    /// knows what to look after.
     ///
     /// # Errors
     ///
-    /// Where a pin cannot be unlinked; those before it are gone then, and a second attempt finds the rest.
+    /// Where it cannot be written.
+    pub fn begin_change(&self) -> Result<()> {
+        let note = self.paths.unfinished();
+        match fs::create_dir(&note) {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Error::io(format!("create {}", note.display()), source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the note of [`Instance::begin_change`] away: everything is as it belongs.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be removed.
+    pub fn end_change(&self) -> Result<()> {
+        remove_directory(&self.paths.unfinished())
+    }
+
+    /// Whether a command is changing the instance, or was killed while it did. Who has the lock knows
+    /// that it is the latter.
+    pub fn is_unfinished(&self) -> bool {
+        self.paths.unfinished().exists()
+    }
+
+    /// Ends everything that is attached, and then removes every pin. Killed before the last of them is
+    /// gone, it leaves an instance that is attached to nothing, or what [`remove_leftovers`] finds.
+    ///
+    /// # Errors
+    ///
+    /// Where a pin cannot be unlinked; a second attempt finds the rest.
     ///
     /// # Panics
     ///
     /// Where the instance was opened to read.
     pub fn remove(self) -> Result<()> {
         assert!(self.is_exclusive(), "a shared lock does not allow removal");
-        remove_tree(&self.paths)
+        self.begin_change()?;
+        detach_links(&self.paths.links());
+        delete_filters(&self.paths)?;
+        // An instance without some of its maps would be in the way of everybody.
+        remove_tree(&new::retire(&self.paths, self.id)?)
     }
 }
 

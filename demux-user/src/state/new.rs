@@ -71,7 +71,7 @@ impl NewInstance {
             access::share_file(&self.paths.map(&name))?;
         }
         let published = Paths::of_instance(&self.bpffs, self.id);
-        let _root = lock_root(&self.bpffs, Instant::now() + WAIT)?;
+        let _root = lock_root(&Paths::root(&self.bpffs), Instant::now() + WAIT)?;
         fs::rename(self.paths.directory(), published.directory()).map_err(|source| {
             let directory = published.directory();
             Error::unchangeable(
@@ -120,7 +120,7 @@ pub(super) fn open_or_create(bpffs: &BpfFs, id: u64, wait: Duration) -> Result<O
 
 /// Begins a new instance; `None` where somebody else has begun or published one meanwhile.
 fn create(bpffs: &BpfFs, id: u64, deadline: Instant) -> Result<Option<NewInstance>> {
-    let _root = lock_root(bpffs, deadline)?;
+    let _root = lock_root(&Paths::root(bpffs), deadline)?;
     if Paths::of_instance(bpffs, id).directory().exists() {
         return Ok(None);
     }
@@ -154,7 +154,7 @@ pub fn remove_leftovers(bpffs: &BpfFs) -> Result<Vec<PathBuf>> {
     let names = entries(&Paths::root(bpffs))?;
     let mut removed = Vec::new();
     for name in names.iter().filter(|name| name.starts_with(NEW)) {
-        let _root = lock_root(bpffs, Instant::now() + WAIT)?;
+        let _root = lock_root(&Paths::root(bpffs), Instant::now() + WAIT)?;
         let paths = Paths::of_leftover(bpffs, name);
         if paths.directory().exists() && remove_leftover(&paths)? {
             removed.push(paths.directory().to_owned());
@@ -173,14 +173,28 @@ fn remove_leftover(paths: &Paths) -> Result<bool> {
     }
 }
 
+/// Moves an instance that is to be removed to where builders leave what they have not finished, in one
+/// step.
+pub(super) fn retire(paths: &Paths, id: u64) -> Result<Paths> {
+    let root = paths.root_directory();
+    let _root = lock_root(&root, Instant::now() + WAIT)?;
+    let retired = Paths::of_retired(paths, id);
+    if !remove_leftover(&retired)? {
+        return Ok(paths.clone());
+    }
+    let (from, to) = (paths.directory(), retired.directory());
+    fs::rename(from, to)
+        .map_err(|source| Error::io(format!("remove {}", from.display()), source))?;
+    Ok(retired)
+}
+
 /// Locks the directory of all instances, which serialises creation and publication, for a moment.
-fn lock_root(bpffs: &BpfFs, deadline: Instant) -> Result<LockedDirectory> {
-    let root = Paths::root(bpffs);
+fn lock_root(root: &Path, deadline: Instant) -> Result<LockedDirectory> {
     loop {
-        match LockedDirectory::attempt(&root, Lock::Exclusive)? {
+        match LockedDirectory::attempt(root, Lock::Exclusive)? {
             Attempt::Locked(lock) => return Ok(lock),
-            Attempt::Busy => pause(&root, deadline)?,
-            Attempt::Absent => match access::create_directory(&root) {
+            Attempt::Busy => pause(root, deadline)?,
+            Attempt::Absent => match access::create_directory(root) {
                 // Somebody else was faster.
                 Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
                 result => result?,

@@ -61,6 +61,20 @@ impl Paths {
         }
     }
 
+    /// Where an instance goes that is about to be removed.
+    pub(super) fn of_retired(paths: &Self, id: u64) -> Self {
+        Self {
+            directory: paths.directory.with_file_name(format!("{NEW}{id}")),
+        }
+    }
+
+    /// The directory of all instances.
+    pub(super) fn root_directory(&self) -> PathBuf {
+        let mut root = self.directory.clone();
+        root.pop();
+        root
+    }
+
     /// The directory of the instance itself.
     pub fn directory(&self) -> &Path {
         &self.directory

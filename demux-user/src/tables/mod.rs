@@ -29,6 +29,7 @@ pub use self::{
 pub use crate::clock::now;
 use crate::{
     Error, Result, bpf, netns,
+    repair::repair,
     state::{Instance, Paths},
 };
 use demux_common::{
@@ -66,7 +67,7 @@ pub struct Tables {
 
 impl Tables {
     /// Opens the maps of an instance, and makes sure that they are of this layout and of the
-    /// present network namespace.
+    /// present network namespace. Who may write puts right first what a killed command has left.
     ///
     /// # Errors
     ///
@@ -74,6 +75,9 @@ impl Tables {
     pub fn open(instance: &Instance, access: Access) -> Result<Self> {
         let tables = Self::open_unchecked(instance.paths(), access)?;
         tables.check_meta(instance.id())?;
+        if access == Access::ReadWrite && instance.is_exclusive() && instance.is_unfinished() {
+            repair(instance, &tables)?;
+        }
         Ok(tables)
     }
 

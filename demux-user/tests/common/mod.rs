@@ -18,6 +18,7 @@ pub mod egress;
 pub mod flood;
 pub mod frames;
 pub mod inside;
+pub mod mixture;
 pub mod netns;
 pub mod nftables;
 pub mod owner;
