@@ -276,9 +276,8 @@ fn whoever_is_killed_leaves_nothing_broken() {
     demux.ok("load v0");
     demux.ok("upgrade --force");
     common::places::all_places_agree(&demux);
-    for number in 0..CHANGING.len() {
-        let name = CHANGING[number].0;
-        let is_listed = listed(&demux).contains(name);
+    for (number, (name, ..)) in CHANGING.iter().enumerate() {
+        let is_listed = listed(&demux).contains(*name);
         assert_eq!(is_in_effect(&demux, number), is_listed, "{name}");
     }
     assert_eq!(demux.item("status")["warnings"], serde_json::json!([]));

@@ -158,9 +158,8 @@ impl Paths {
     /// EACCES without permission to read the directory.
     pub fn map_names(&self) -> Result<Vec<String>> {
         let mut names = entries(&self.directory)?;
-        names.retain(|name| {
-            ![PROGRAMS, NEXT_PROGRAMS, UNFINISHED, LINKS, NAMES].contains(&name.as_str())
-        });
+        let others = [PROGRAMS, NEXT_PROGRAMS, UNFINISHED, LINKS, NAMES];
+        names.retain(|name| !others.contains(&name.as_str()));
         names.sort_unstable();
         Ok(names)
     }
