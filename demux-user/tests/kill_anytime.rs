@@ -5,7 +5,9 @@ mod common;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     net::{TcpStream, UdpSocket},
+    path::{Path, PathBuf},
     process::Stdio,
     sync::{
         Arc,
@@ -85,6 +87,7 @@ const CHANGING: [(&str, &str, &str); 6] = [
 /// What may be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
+    Apply,
     Bind,
     Unbind,
     Set,
@@ -139,10 +142,22 @@ fn listed(demux: &Demux<'_>) -> BTreeSet<String> {
 }
 
 /// Chooses a command that makes sense, and says which binding it is about.
-fn choose(random: &mut Random, present: &BTreeSet<String>) -> (Kind, String, Option<usize>) {
+fn choose(
+    random: &mut Random,
+    present: &BTreeSet<String>,
+    files: &Path,
+) -> (Kind, String, Option<usize>) {
     let number = random.below(CHANGING.len());
     let (name, pattern, _) = CHANGING[number];
     match random.below(16) {
+        0..3 if !present.contains(name) => {
+            let file = file(files, number);
+            (
+                Kind::Apply,
+                format!("apply {}", file.display()),
+                Some(number),
+            )
+        }
         0..9 if present.contains(name) => (Kind::Unbind, format!("unbind {name}"), Some(number)),
         0..9 => (
             Kind::Bind,
@@ -158,6 +173,20 @@ fn choose(random: &mut Random, present: &BTreeSet<String>) -> (Kind, String, Opt
         13..15 => (Kind::Unload, "unload v0".to_owned(), None),
         _ => (Kind::Upgrade, "upgrade --force".to_owned(), None),
     }
+}
+
+/// The file that asks for one of the bindings that come and go.
+fn file(directory: &Path, number: usize) -> PathBuf {
+    let (name, pattern, _) = CHANGING[number];
+    let mut words = pattern.split_whitespace();
+    let (protocol, local) = (words.next().unwrap(), words.next().unwrap());
+    let target = words.nth(1).unwrap_or("stack");
+    let path = directory.join(format!("{name}.toml"));
+    let text = format!(
+        "[[binding]]\nname = '{name}'\nprotocol = '{protocol}'\nlocal = '{local}'\nto = '{target}'\n"
+    );
+    fs::write(&path, text).unwrap();
+    path
 }
 
 /// Whether the packet that a binding would have goes by it.
@@ -189,6 +218,10 @@ fn whoever_is_killed_leaves_nothing_broken() {
     };
     whole(Kind::Bind, "bind udp :* --to drop --name any");
     whole(Kind::Unbind, "unbind any");
+    let files = tempfile::tempdir().unwrap();
+    let any = file(files.path(), CHANGING.len() - 1);
+    whole(Kind::Apply, &format!("apply {}", any.display()));
+    demux.ok("unbind any");
     whole(Kind::Set, "set timeout.established=8000");
     whole(Kind::Load, "load v0");
     whole(Kind::Unload, "unload v0");
@@ -219,7 +252,7 @@ fn whoever_is_killed_leaves_nothing_broken() {
                 daemon = Daemon::start_in(&demux, &directory);
                 resumed.push(began.elapsed());
             }
-            let (kind, line, about) = choose(&mut random, &present);
+            let (kind, line, about) = choose(&mut random, &present, files.path());
             let mut command = demux.command(&line);
             command.stdout(Stdio::null()).stderr(Stdio::null());
             let mut child = demux.netns().enter(|| command.spawn()).unwrap();
@@ -243,7 +276,7 @@ fn whoever_is_killed_leaves_nothing_broken() {
             }
             if let (Some(number), Some(name)) = (about, touched) {
                 if ended.is_some_and(|status| status.success()) {
-                    assert_eq!(now.contains(name), kind == Kind::Bind, "{context}");
+                    assert_eq!(now.contains(name), kind != Kind::Unbind, "{context}");
                 }
                 // What is listed is in effect, and what is not is not.
                 assert_eq!(

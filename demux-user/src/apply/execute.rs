@@ -63,7 +63,7 @@ pub type Progress<'p> = &'p mut dyn FnMut(usize, usize);
 ///
 /// # Errors
 ///
-/// As [`plan`], [`Error::NotLoaded`] where there is no instance and the file names no interface, and where
+/// As [`plan()`], [`Error::NotLoaded`] where there is no instance and the file names no interface, and where
 /// the state may not be read.
 pub fn diff(
     bpffs: Option<&BpfFs>,
@@ -228,6 +228,7 @@ fn change(
 
     let port_changes = port_changes(&plan.settings);
     let before = going_back(&ports::settings(&tables)?, &port_changes);
+    instance.begin_change()?;
     ports::change(&tables, &port_changes)?;
     let wishes = devices
         .iter()
@@ -246,6 +247,7 @@ fn change(
         }
         ports::change(&tables, &before)?;
         owned::renew(paths, &tables, &tables.bindings()?)?;
+        instance.end_change()?;
         return Err(if is_first {
             error
         } else {
@@ -258,6 +260,7 @@ fn change(
     }
     let bindings = tables.bindings()?;
     let shortcoming = owned::renew(paths, &tables, &bindings)?;
+    instance.end_change()?;
     Ok(Applied {
         changes: plan.changes,
         loaded,

@@ -35,8 +35,8 @@ use crate::{
 /// What the file does not name stays as it is. With --prune bindings that it does not name end, and
 /// interfaces are detached; settings always stay.
 ///
-/// Needs CAP_BPF and CAP_NET_ADMIN, and CAP_NET_BIND_SERVICE for privileged ports; --check needs nothing
-/// but the file, and --diff what reading needs.
+/// Needs CAP_BPF and CAP_NET_ADMIN, CAP_PERFMON where interfaces are attached, and CAP_NET_BIND_SERVICE for
+/// privileged ports; --check needs nothing but the file, and --diff what reading needs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

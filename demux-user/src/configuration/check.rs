@@ -468,6 +468,22 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_the_package_is_right_with_and_without_its_comments() {
+        let text = include_str!("../../../packaging/demux.toml");
+        let empty = check(&[source("/demux.toml", text)]).unwrap();
+        assert!(empty.interfaces.is_empty() && empty.bindings.is_empty());
+        // Lines of keys and sections, that is, without a sentence.
+        let all: String = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# "))
+            .filter(|line| line.starts_with('[') || line.contains(" = "))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let full = check(&[source("/demux.toml", &all)]).unwrap();
+        assert_eq!((full.interfaces.len(), full.bindings.len()), (1, 1));
+    }
+
+    #[test]
     fn all_of_it_is_understood() {
         let configuration = check(&[source(
             "/demux.toml",

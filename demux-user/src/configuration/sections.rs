@@ -127,7 +127,7 @@ pub struct Binding {
     pub name: Option<String>,
     /// The protocol.
     pub protocol: Protocol,
-    /// The local endpoints: ADDRESS:PORT, such as 10.0.0.2:80, [::1]:80, :8000-8999 or 10.0.0.0/8:*.
+    /// The local endpoints: ADDRESS:PORT, such as `10.0.0.2:80`, `[::1]:80`, `:8000-8999` or `10.0.0.0/8:*`.
     pub local: String,
     /// Where their packets go: stack, drop, reject, cpu:LIST or xsk:NAME; stack unless given.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,6 @@
 //! The state of an instance as metrics, in the text of OpenMetrics.
 //!
-//! [`family`] is what a metric is, [`sample`] reads, [`encode`](mod@encode) writes. Labels are of what a
+//! `family` is what a metric is, `sample` reads, `encode` writes. Labels are of what a
 //! user has named or demux has numbered (interfaces, bindings, sets, reasons), never of connections.
 
 mod encode;
