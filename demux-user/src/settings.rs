@@ -201,7 +201,11 @@ pub fn set(
     }
 
     instance.begin_change()?;
-    ports::change(&tables, &changes)?;
+    if let Err(error) = ports::change(&tables, &changes) {
+        // It refuses before it writes.
+        instance.end_change()?;
+        return Err(error);
+    }
     locals::refresh(&tables)?;
     // `refresh` has brought its own field up to date.
     config.local_prefixes = tables.config()?.local_prefixes;

@@ -36,7 +36,10 @@ fn commands() -> Vec<String> {
     let help = ok("--help");
     let list = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let list = list.take_while(|line| !line.is_empty());
-    list.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
+    // A line that is indented further goes on with what one says.
+    list.filter_map(|line| line.strip_prefix("  "))
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next())
         .map(str::to_owned)
         .collect()
 }

@@ -368,7 +368,7 @@ fn dumps_show_what_the_maps_hold() {
     let meta = only("META");
     let status = demux.item("status");
     assert_eq!(meta["netns_cookie"], status["netns_cookie"]);
-    assert_eq!(meta["layout_version"], 4);
+    assert_eq!(meta["layout_version"], demux_common::layout::LAYOUT_VERSION);
     assert_eq!(only("CONFIG")["timeouts"]["established"], 8000);
     let interface = only("INTERFACES");
     assert_eq!(

@@ -229,7 +229,11 @@ fn change(
     let port_changes = port_changes(&plan.settings);
     let before = going_back(&ports::settings(&tables)?, &port_changes);
     instance.begin_change()?;
-    ports::change(&tables, &port_changes)?;
+    if let Err(error) = ports::change(&tables, &port_changes) {
+        // It refuses before it writes.
+        instance.end_change()?;
+        return Err(error);
+    }
     let wishes = devices
         .iter()
         .map(|(device, wish)| (device.clone(), load_options(wish, Policy::Pass)));

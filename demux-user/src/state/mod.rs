@@ -144,7 +144,8 @@ impl Instance {
         let note = self.paths.unfinished();
         match fs::create_dir(&note) {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                Err(Error::io(format!("create {}", note.display()), source))
+                let operation = format!("create {}", note.display());
+                Err(Error::unchangeable(operation, &note, source))
             }
             _ => Ok(()),
         }
@@ -177,6 +178,7 @@ impl Instance {
     /// Where the instance was opened to read.
     pub fn remove(self) -> Result<()> {
         assert!(self.is_exclusive(), "a shared lock does not allow removal");
+        require_removable(self.paths.directory())?;
         self.begin_change()?;
         detach_links(&self.paths.links());
         delete_filters(&self.paths)?;
