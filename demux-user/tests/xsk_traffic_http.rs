@@ -299,6 +299,15 @@ impl Drop for Bulk<'_> {
     }
 }
 
+/// Says that it is over when it is dropped, so that nobody goes on for ever where a test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The owner dies under traffic: its clients hear nothing within a second, the kernel's are not disturbed, and a
 /// new owner is served again.
 #[test]
@@ -310,6 +319,7 @@ fn a_killed_owner_falls_silent_and_a_new_one_resumes() {
     let served = AtomicU64::new(0);
     pair.peer.enter(|| {
         thread::scope(|scope| {
+            let over = Over(&is_over);
             // Ends with an error, once nobody answers it.
             let of_stack = scope.spawn(|| {
                 let mut client = Client::connect(Family::V4.at_host(STACK))?;
@@ -328,19 +338,21 @@ fn a_killed_owner_falls_silent_and_a_new_one_resumes() {
             wait_for("traffic", || served.load(Ordering::Relaxed) > 10);
             owner.kill();
             let killed = Instant::now();
+            // Nobody answers for the dead. Its SYN comes at once; the client under way may be waiting.
+            let attempt = scope.spawn(|| {
+                TcpStream::connect_timeout(&Family::V4.at_host(STACK), Duration::from_millis(500))
+            });
             wait_for("the fallback", || demux.count("drop", "no-target") > 0);
             assert!(
                 killed.elapsed() < Duration::from_secs(1),
                 "{:?}",
                 killed.elapsed()
             );
-            // Nobody answers for the dead.
-            let attempt =
-                TcpStream::connect_timeout(&Family::V4.at_host(STACK), Duration::from_millis(500));
+            let attempt = attempt.join().expect("an attempt");
             assert_eq!(attempt.unwrap_err().kind(), ErrorKind::TimedOut);
             let error: io::Result<()> = of_stack.join().expect("a client");
             assert_eq!(error.unwrap_err().kind(), ErrorKind::WouldBlock);
-            is_over.store(true, Ordering::Relaxed);
+            drop(over);
             let undisturbed: io::Result<()> = of_kernel.join().expect("a client");
             undisturbed.expect("the kernel's clients are served");
         });

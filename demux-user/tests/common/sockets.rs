@@ -7,16 +7,20 @@ use std::{
     time::Duration,
 };
 
-use super::netns::Netns;
+use super::{netns::Netns, wait::wait_for_some};
 
 /// Longer than any answer takes: only what never comes takes so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A TCP listener.
+/// A TCP listener. The address may be in use for a moment longer than whoever had it: a child that another
+/// thread has forked has all descriptors until it executes its program.
 #[track_caller]
 pub fn listen(netns: &Netns, address: SocketAddr) -> TcpListener {
-    netns
-        .enter(|| TcpListener::bind(address))
+    let bind = || match netns.enter(|| TcpListener::bind(address)) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+        other => Some(other),
+    };
+    wait_for_some(&format!("{address} to be free"), bind)
         .unwrap_or_else(|error| panic!("listen on {address}: {error}"))
 }
 

@@ -266,7 +266,10 @@ fn every_command_has_its_manual_page() {
         .skip(1)
         .take_while(|line| !line.is_empty());
     let commands: Vec<&str> = commands
-        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
+        .filter_map(|line| line.strip_prefix("  "))
+        // A line that is indented further goes on with what one says.
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next())
         .collect();
     assert!(commands.len() > 20, "{commands:?}");
     for command in commands {
