@@ -129,14 +129,20 @@ pub(crate) extern "C" fn demux_trace_departing(
 fn put_trace(seen: &Seen<'_>, segments: u32) -> u64 {
     // SAFETY: the helper has no arguments.
     let ticks = unsafe { bpf_jiffies64() };
-    let (Some(config), Some(selection), Some(counts)) = (
-        maps::CONFIG.get(0),
+    // First whether anybody listens: mostly nobody does, and then this is all that a packet pays for.
+    let Some(config) = maps::CONFIG.get(0) else {
+        return 0;
+    };
+    if !is_heard(config.trace_until, &config.clock, ticks) {
+        return 0;
+    }
+    let (Some(selection), Some(counts)) = (
         maps::SELECTION.get(0),
         maps::LISTENER_COUNTS.get_ptr_mut(Channel::Traces as u32),
     ) else {
         return 0;
     };
-    if !is_heard(config.trace_until, &config.clock, ticks) || !selection.wants(seen) {
+    if !selection.wants(seen) {
         return 0;
     }
     // SAFETY: the helper has no arguments.
